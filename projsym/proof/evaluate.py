@@ -1,0 +1,143 @@
+"""The second opinion: terms evaluated as written, in ball arithmetic, at concrete inputs.
+
+Nothing here shares code with the normal form. A ball contains the exact value, so two disjoint balls refute
+an equation rigorously; overlapping balls only fail to refute it.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add, mul
+from typing import Any
+
+import sympy as sp
+from flint import arb, fmpq
+
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax
+from projsym.algebra.sets import DisjointUnion, EmptySet, IndexSet, Singleton
+from projsym.algebra.terms import (
+    LinearMap,
+    Vector,
+    VectorAdd,
+    VectorApply,
+    VectorElement,
+    VectorScale,
+    VectorSum,
+    VectorSymbol,
+    ZeroVector,
+)
+
+from .instance import Element, Instance, Vec
+
+Bound = dict[sp.Symbol, Element]
+
+
+class Evaluator:
+    """Evaluates terms at one instance. `free` gives the set that each free index belongs to."""
+
+    def __init__(self, instance: Instance, free: dict[sp.Symbol, str]) -> None:
+        self.instance, self.free = instance, free
+
+    def __call__(self, term: Any) -> list[arb]:
+        """The value: one ball for a scalar, one for each component of a vector."""
+        return self.vector(term, {}) if isinstance(term, Vector) else [self.scalar(sp.sympify(term), {})]
+
+    def element(self, i: sp.Symbol, bound: Bound) -> Element:
+        if i in bound:
+            return bound[i]
+        if i not in self.free:
+            return ("free", sorted(s.name for s in (*self.free, i)).index(i.name))
+        same = sorted((s for s, name in self.free.items() if name == self.free[i]), key=str)
+        return (self.free[i], same.index(i) % self.instance.size(self.free[i]))
+
+    def members(self, over: sp.Basic, bound: Bound) -> list[Element]:
+        match over:
+            case IndexSet():
+                return [(over.name, n) for n in range(self.instance.size(over.name))]
+            case DisjointUnion():
+                return [m for part in over.args for m in self.members(part, bound)]
+            case Singleton():
+                return [self.element(over.index, bound)]
+            case EmptySet():
+                return []
+        raise TypeError(f"not an index set: {over!r}")
+
+    def scalar(self, e: sp.Expr, bound: Bound) -> arb:
+        match e:
+            case sp.Rational():
+                return arb(fmpq(int(e.p), int(e.q)))
+            case sp.Add():
+                return reduce(add, (self.scalar(a, bound) for a in e.args))
+            case sp.Mul():
+                return reduce(mul, (self.scalar(a, bound) for a in e.args))
+            case sp.exp():
+                return self.scalar(e.args[0], bound).exp()
+            case sp.log():
+                return self.scalar(e.args[0], bound).log()
+            case sp.Pow():
+                return self._power(self.scalar(e.base, bound), e.exp, bound)
+            case sp.Symbol():
+                return self.instance.scalar(e.name, bool(e.is_positive))
+            case ScalarElement():
+                at = self.element(e.index, bound)
+                return self.instance.scalar(e.family, bool(e.is_positive), at)
+            case Inner():
+                pairs = zip(*[self.vector(v, bound) for v in e.args], strict=True)
+                return sum((x * y for x, y in pairs), arb(0))
+            case FiniteSum():
+                body, j, over = e.args
+                members = self.members(over, bound)
+                return sum((self.scalar(body, {**bound, j: m}) for m in members), arb(0))
+            case Softmax():
+                body, j, over, at = e.args
+                members = self.members(over, bound)
+                below = sum((self.scalar(body, {**bound, j: m}).exp() for m in members), arb(0))
+                return self.scalar(body, {**bound, j: self.element(at, bound)}).exp() / below
+            case sp.Max() | sp.Min():
+                values = [self.scalar(a, bound) for a in e.args]
+                return reduce(arb.max if isinstance(e, sp.Max) else arb.min, values)
+        if e is sp.S.Exp1:
+            return arb(1).exp()
+        if type(e).__name__ == "exp2":
+            return (self.scalar(e.args[0], bound) * arb(2).log()).exp()
+        raise TypeError(f"cannot evaluate {e.func.__name__}")
+
+    def _power(self, x: arb, exponent: sp.Expr, bound: Bound) -> arb:
+        if not exponent.is_Integer:
+            return (x.log() * self.scalar(exponent, bound)).exp()
+        # Multiplication, not arb's power: that gives NaN for a ball that contains zero.
+        y = reduce(mul, [x] * abs(int(exponent)), arb(1))
+        return y if exponent > 0 else 1 / y
+
+    def vector(self, v: Vector, bound: Bound) -> Vec:
+        match v:
+            case ZeroVector():
+                return [arb(0)] * self.instance.dimension(v.space.name)
+            case VectorSymbol():
+                return self.instance.vector(v.name, v.space.name, None)
+            case VectorElement():
+                return self.instance.vector(v.family, v.space.name, self.element(v.index, bound))
+            case VectorAdd():
+                return [reduce(add, xs) for xs in zip(*[self.vector(a, bound) for a in v.args], strict=True)]
+            case VectorScale():
+                c = self.scalar(v.args[0], bound)
+                return [c * x for x in self.vector(v.args[1], bound)]
+            case VectorSum():
+                body, j, over = v.args
+                out = [arb(0)] * self.instance.dimension(v.space.name)
+                for m in self.members(over, bound):
+                    part = self.vector(body, {**bound, j: m})
+                    out = [a + b for a, b in zip(out, part, strict=True)]
+                return out
+            case VectorApply():
+                return self._apply(self.vector(v.args[0], bound), v.args[1], v.args[0].space.name)
+        raise TypeError(f"cannot evaluate {type(v).__name__}")
+
+    def _apply(self, x: Vec, linear_map: LinearMap, source: str) -> Vec:
+        for letter in linear_map.letters:
+            rows = self.instance.matrix(letter.name, letter.source, letter.target)
+            if letter.transposed:
+                x = [sum((r[b] * x[b] for b in range(len(x))), arb(0)) for r in rows]
+            else:
+                x = [sum((x[a] * rows[a][c] for a in range(len(x))), arb(0)) for c in range(len(rows[0]))]
+        return x

@@ -1,0 +1,144 @@
+"""Hypotheses: explicit objects that a theorem is given and a step must cite to use.
+
+Each kind contributes rules to the normal form (what it lets a proof do) and constrains the instances of the
+oracle (what it demands of concrete inputs). It is used only where it is cited; the ledger shows for every
+one what becomes of the theorem without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+from flint import arb
+
+from projsym.algebra.generators import Product
+from projsym.algebra.normal import Normaliser
+from projsym.algebra.poly import Poly
+from projsym.algebra.scalars import ScalarFamily
+from projsym.algebra.substitute import substitute
+from projsym.algebra.terms import LinearMap, VectorFamily, VectorSymbol
+from projsym.algebra.theory import Theory
+
+from .instance import Element, Instance, Vec
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """Base: a name to cite and a sentence to print.
+
+    `assumed` is False for a definition, which restricts nothing and cannot be dropped.
+    """
+
+    name: str
+    statement: str
+
+    assumed = True
+
+    @property
+    def theory(self) -> Theory:
+        """What the hypothesis adds to the normal form."""
+        return Theory()
+
+    def rewrite(self, term: Any) -> Any:
+        """The term with the hypothesis' definitions unfolded."""
+        return term
+
+    def impose(self, instance: Instance) -> None:
+        """Make the instance satisfy the hypothesis."""
+
+
+@dataclass(frozen=True)
+class EqualNorms(Hypothesis):
+    """``<k_j, k_j> = radius**2`` for every member of a family."""
+
+    family: VectorFamily
+    radius: sp.Symbol
+
+    @property
+    def theory(self) -> Theory:
+        value = Normaliser()(self.radius**2)
+
+        def rule(g: Product) -> Poly | None:
+            same = g.left == g.right and g.left.at is not None and not g.word
+            return value if same and g.left.name == self.family.name else None
+
+        return Theory(product_rules=(rule,))
+
+    def impose(self, instance: Instance) -> None:
+        def draw(at: Element | None, space: str) -> Vec:
+            radius = instance.scalar(self.radius.name, positive=True)
+            return instance.on_sphere(radius, instance.dimension(space))
+
+        instance.vectors[self.family.name] = draw
+
+
+def equal_norms(family: VectorFamily, radius: sp.Symbol | None = None) -> EqualNorms:
+    """All members of `family` have one norm, called `radius` (a positive symbol; default ρ)."""
+    radius = sp.Symbol("ρ", positive=True) if radius is None else radius
+    return EqualNorms("equal norms", f"‖{family.name}_j‖ = {radius} for all j", family, radius)
+
+
+@dataclass(frozen=True)
+class Defined(Hypothesis):
+    """A letter stands for a term: a family ``x[j]`` (`term` is a function of the index) or a symbol."""
+
+    letter: VectorFamily | ScalarFamily | VectorSymbol | sp.Symbol
+    term: Any
+    assumed: bool = True
+
+    def rewrite(self, term: Any) -> Any:
+        return substitute(term, {self.letter: self.term})
+
+
+def linear_values(values: VectorFamily, keys: VectorFamily, linear_map: LinearMap) -> Defined:
+    """``v_j = k_j M`` for every `j`: the values are one linear map of the keys."""
+    name = "".join(n + "ᵀ" * t for n, t in linear_map.word)
+    text = f"{values.name}_j = {keys.name}_j {name} for all j"
+    return Defined("values linear in keys", text, values, lambda j: keys[j] @ linear_map)
+
+
+def definition(letter: Any, term: Any, statement: str) -> Defined:
+    """A name for a term: nothing is assumed."""
+    return Defined(f"definition of {letter.name}", statement, letter, term, assumed=False)
+
+
+@dataclass(frozen=True)
+class MapEquation(Hypothesis):
+    """``left = right`` between words of linear maps, used from left to right (and transposed).
+
+    make: sets the instance's matrices so that the equation holds.
+    """
+
+    left: LinearMap
+    right: LinearMap
+    make: Callable[[Instance], None]
+
+    @property
+    def theory(self) -> Theory:
+        return Theory(word_rules=((self.left.word, self.right.word),))
+
+    def impose(self, instance: Instance) -> None:
+        self.make(instance)
+
+
+@dataclass(frozen=True)
+class Equation(Hypothesis):
+    """``left = right`` between terms, used additively: a step may change a term by ``left - right``.
+
+    make: draws instances that satisfy it.
+    """
+
+    left: Any
+    right: Any
+    make: Callable[[Instance], None]
+
+    def impose(self, instance: Instance) -> None:
+        self.make(instance)
+
+
+def identity_matrix(n: int) -> list[Vec]:
+    """The identity, as rows of balls."""
+    return [[arb(int(a == b)) for b in range(n)] for a in range(n)]
