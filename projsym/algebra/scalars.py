@@ -60,6 +60,14 @@ def total(body: Callable[[sp.Symbol], Any], over: sp.Basic = KEYS) -> Any:
     return VectorSum(b, j, over) if isinstance(b, Vector) else FiniteSum(b, j, over)
 
 
+class exp2(sp.Function):  # noqa: N801  SymPy functions are named as they print
+    """``2**x``."""
+
+    nargs = 1
+    is_positive = True
+    is_real = True
+
+
 class ScalarElement(sp.Expr):
     """The member of an indexed family of real numbers: args are the family's name, its sign, the index."""
 

@@ -20,13 +20,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
-
-class exp2(sp.Function):  # type: ignore[misc]  # noqa: N801  SymPy functions are named as they print
-    """``2**x``: the only exponential a kernel knows."""
-
-    nargs = 1
-    is_positive = True
-    is_real = True
+from projsym.algebra.scalars import exp2
 
 
 def symbol(name: str) -> sp.Symbol:
@@ -205,3 +199,20 @@ def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
             case Output(name, terms):
                 text = " + ".join(f"({c})" + (f" * {v}" if v is not None else "") for c, v in terms)
                 lines.append(f"{pad}{name}[i] = {text}")
+
+
+__all__ = [
+    "Dot",
+    "Input",
+    "Let",
+    "Loop",
+    "Node",
+    "Output",
+    "Program",
+    "Rescale",
+    "RunningMax",
+    "Statement",
+    "Sum",
+    "exp2",
+    "symbol",
+]

@@ -46,7 +46,7 @@ class Evaluator:
         if i in bound:
             return bound[i]
         if i not in self.free:
-            return ("free", sorted(s.name for s in (*self.free, i)).index(i.name))
+            raise ValueError(f"index {i} is neither bound nor known to belong to a set")
         same = sorted((s for s, name in self.free.items() if name == self.free[i]), key=str)
         return (self.free[i], same.index(i) % self.instance.size(self.free[i]))
 

@@ -93,6 +93,24 @@ class Defined(Hypothesis):
         return substitute(term, {self.letter: self.term})
 
 
+@dataclass(frozen=True)
+class Agree(Hypothesis):
+    """``left[j] = right[j]`` for every `j`: two scalar families are the same numbers.
+
+    make: draws instances at which what the two are defined as agrees.
+    """
+
+    left: ScalarFamily
+    right: ScalarFamily
+    make: Callable[[Instance], None]
+
+    def rewrite(self, term: Any) -> Any:
+        return substitute(term, {self.left: lambda j: self.right[j]})
+
+    def impose(self, instance: Instance) -> None:
+        self.make(instance)
+
+
 def linear_values(values: VectorFamily, keys: VectorFamily, linear_map: LinearMap) -> Defined:
     """``v_j = k_j M`` for every `j`: the values are one linear map of the keys."""
     name = "".join(n + "ᵀ" * t for n, t in linear_map.word)
@@ -139,6 +157,7 @@ class Equation(Hypothesis):
         self.make(instance)
 
 
-def identity_matrix(n: int) -> list[Vec]:
-    """The identity, as rows of balls."""
-    return [[arb(int(a == b)) for b in range(n)] for a in range(n)]
+def multiply(a: list[Vec], b: list[Vec]) -> list[Vec]:
+    """The product of two matrices of balls, as rows."""
+    columns = list(zip(*b, strict=True))
+    return [[sum((x * y for x, y in zip(r, c, strict=True)), arb(0)) for c in columns] for r in a]

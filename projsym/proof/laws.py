@@ -30,6 +30,7 @@ bilinearity = _law(
 )
 polarization = _law("polarization", "⟨u, v⟩ = ½(‖u‖² + ‖v‖² − ‖u − v‖²)", Ability.BILINEARITY)
 adjoint = _law("adjoint", "⟨u W, v⟩ = ⟨u, v Wᵀ⟩", Ability.BILINEARITY, Ability.ADJOINT)
+linearity = _law("linearity", "(Σ_j c_j u_j) W = Σ_j c_j (u_j W)")
 exponential_law = _law(
     "exponential law", "exp(a + b) = exp(a) exp(b), log(exp a) = a", Ability.EXPONENTIAL
 )
@@ -66,6 +67,7 @@ LAWS = {
         bilinearity,
         polarization,
         adjoint,
+        linearity,
         exponential_law,
         distributivity,
         disjoint_union,

@@ -9,7 +9,7 @@ import sympy as sp
 from flint import arb, ctx
 
 from projsym.algebra.scalars import Softmax
-from projsym.algebra.sets import IndexSet
+from projsym.algebra.sets import KEYS, IndexSet
 
 from .evaluate import Evaluator
 from .hypotheses import Defined, Hypothesis
@@ -105,7 +105,8 @@ def free_indices(terms: Sequence[Any]) -> dict[sp.Symbol, str]:
                 inside = [s.name for s in _sets(node.args[2])]
                 if inside:
                     where[node.args[3]] = inside[0]
-    return {s: where.get(s, sets[0]) for s in integers if s in where or sets}
+    default = sets[0] if sets else KEYS.name
+    return {s: where.get(s, default) for s in integers}
 
 
 def _sets(term: Any) -> list[IndexSet]:

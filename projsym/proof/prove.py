@@ -11,7 +11,7 @@ from projsym.algebra.terms import Vector, ZeroVector
 from projsym.algebra.theory import ALGEBRA, Theory
 
 from . import oracle
-from .hypotheses import Defined, Equation, Hypothesis
+from .hypotheses import Equation, Hypothesis
 from .theorem import Scaled, Step, Theorem
 from .verdict import Checked, ProofError, Proved, Refuted, Unknown, Verdict
 
@@ -120,8 +120,7 @@ def _prove_step(step: Step, given: tuple[Hypothesis, ...]) -> StepResult:
 
 def _unfold(term: Any, cited: tuple[Hypothesis, ...]) -> Any:
     for h in cited:
-        if isinstance(h, Defined):
-            term = h.rewrite(term)
+        term = h.rewrite(term)
     return term
 
 

@@ -32,6 +32,7 @@ class Style:
     latex: bool
 
     def name(self, s: str) -> str:
+        s = {"sigma": "σ", "tau": "τ"}.get(s, s)
         if not self.latex:
             return s
         stem, _, rest = s.partition("_")

@@ -1,0 +1,153 @@
+"""Chapter IV, as far as the forward kernels need it: the online merge, base two, and the kernels' last lines."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sympy as sp
+
+from projsym.algebra.scalars import ScalarFamily, attend, exp2, inner, norm2, total
+from projsym.algebra.sets import EMPTY, KEYS, DisjointUnion, IndexSet
+from projsym.algebra.terms import Vector, VectorFamily
+from projsym.proof.hypotheses import definition
+from projsym.proof.laws import arithmetic, disjoint_union, distributivity, exponential_law, softmax_definition
+from projsym.proof.theorem import Theorem, build, by, theorem
+from projsym.proof.theorem import REGISTRY as _REGISTRY
+
+from projsym.proof.text import text
+
+from .notation import F, bias, k, q, scale, v, σ
+
+a = ScalarFamily("a")
+I, J = IndexSet("I"), IndexSet("J")
+IJ = DisjointUnion(I, J)
+m, m1, m2, m12, m23 = sp.symbols("m m_1 m_2 m_12 m_23", real=True)
+
+
+def normaliser(over: Any, shift: Any) -> Any:
+    """``Σ exp(a_j − shift)``."""
+    return total(lambda j: sp.exp(a[j] - shift), over)
+
+
+def accumulator(over: Any, shift: Any) -> Vector:
+    """``Σ exp(a_j − shift) v_j``."""
+    return total(lambda j: sp.exp(a[j] - shift) * v[j], over)
+
+
+@theorem("IV.1a", "Merging normalisers: any shifts, any split of the keys")
+def merge_normaliser() -> Iterator[Any]:
+    """The state of I ⊔ J at shift m from the states of I and J at shifts m₁ and m₂."""
+    yield normaliser(IJ, m)
+    yield by(disjoint_union), normaliser(I, m) + normaliser(J, m)
+    yield (
+        by(exponential_law, distributivity),
+        sp.exp(m1 - m) * normaliser(I, m1) + sp.exp(m2 - m) * normaliser(J, m2),
+    )
+
+
+@theorem("IV.1b", "Merging accumulators")
+def merge_accumulator() -> Iterator[Any]:
+    """The same for the weighted sum of values: tiles, threads and machines merge alike."""
+    yield accumulator(IJ, m)
+    yield by(disjoint_union), accumulator(I, m) + accumulator(J, m)
+    yield (
+        by(exponential_law, distributivity),
+        sp.exp(m1 - m) * accumulator(I, m1) + sp.exp(m2 - m) * accumulator(J, m2),
+    )
+
+
+s1, s2, s3, m3 = sp.symbols("s_1 s_2 s_3 m_3", real=True)
+
+
+def merged(left: Any, left_shift: Any, right: Any, right_shift: Any, shift: Any) -> Any:
+    """The merge of two states, at the shift of the result."""
+    return sp.exp(left_shift - shift) * left + sp.exp(right_shift - shift) * right
+
+
+@theorem("IV.1c", "The merge is associative")
+def merge_associative() -> Iterator[Any]:
+    """For arbitrary states (m_n, s_n) and arbitrary intermediate shifts; vectors merge component by component."""
+    yield merged(merged(s1, m1, s2, m2, m12), m12, s3, m3, m)
+    yield by(exponential_law), sp.exp(m1 - m) * s1 + sp.exp(m2 - m) * s2 + sp.exp(m3 - m) * s3
+    yield by(exponential_law), merged(s1, m1, merged(s2, m2, s3, m3, m23), m23, m)
+
+
+@theorem("IV.1d", "The empty state is the unit")
+def merge_unit() -> Iterator[Any]:
+    """A block without keys changes nothing, whatever its shift."""
+    yield merged(accumulator(I, m1), m1, accumulator(EMPTY, m2), m2, m1)
+    yield by(disjoint_union, exponential_law), accumulator(I, m1)
+
+
+@theorem("IV.1e", "The merge is commutative")
+def merge_commutative() -> Iterator[Any]:
+    """The order of blocks does not matter (in exact arithmetic)."""
+    yield normaliser(DisjointUnion(I, J), m)
+    yield by(disjoint_union), normaliser(I, m) + normaliser(J, m)
+    yield by(disjoint_union), normaliser(DisjointUnion(J, I), m)
+
+
+@theorem("IV.1", "Attention over a split set of keys is the merge of its parts")
+def merge_attention() -> Iterator[Any]:
+    """Read out of merged states: tiling, split-K over threads and reduction over machines are one identity."""
+    yield attend(lambda j: a[j], v, IJ)
+    yield by(softmax_definition, exponential_law, distributivity), accumulator(IJ, m) / normaliser(IJ, m)
+    yield (
+        by(disjoint_union, exponential_law, distributivity),
+        (sp.exp(m1 - m) * accumulator(I, m1) + sp.exp(m2 - m) * accumulator(J, m2))
+        / (sp.exp(m1 - m) * normaliser(I, m1) + sp.exp(m2 - m) * normaliser(J, m2)),
+    )
+
+
+t = sp.Symbol("t", real=True)
+
+
+@theorem("IV.4b", "The exponential in base two")
+def base_two() -> Iterator[Any]:
+    """What the polynomial of a kernel approximates: exp(t) = 2^(t / log 2)."""
+    yield sp.exp(t)
+    yield by(exponential_law), exp2(t / sp.log(2))
+
+
+lse = sp.Symbol("lse", real=True)
+KERNEL_PREFIX = "IV.6/"
+
+
+def kernel_theorem(
+    name: str, title: str, scores: Callable[[Any], Any], values: VectorFamily, register: bool = True
+) -> Theorem:
+    """[IV.6] for one family of scores: the mean from weights recomputed with the saved log-sum-exp.
+
+    Its last line, ``Σ_j exp(scores_j − lse) v_j`` with ``lse = log Σ_l exp(scores_l)``, specifies the kernel
+    of that name.
+    """
+
+    z = total(lambda l: sp.exp(scores(l)))
+    saved = definition(lse, sp.log(z), f"lse = {text(sp.log(z))}")
+
+    def chain() -> Iterator[Any]:
+        yield attend(scores, values)
+        yield by(softmax_definition, distributivity), total(lambda j: sp.exp(scores(j)) * values[j]) / z
+        yield by(saved, exponential_law, distributivity), total(lambda j: sp.exp(scores(j) - lse) * values[j])
+
+    made = build(KERNEL_PREFIX + name, title, (saved,), chain)
+    return _REGISTRY.setdefault(made.id, made) if register else made
+
+
+attention = kernel_theorem(
+    "attention", "Scaled dot-product attention from its log-sum-exp", lambda j: scale * inner(q, k[j]), v
+)
+project_dot = kernel_theorem(
+    "project_dot", "Projection, dot-product form", lambda j: scale * inner(q, k[j]), k
+)
+project_dot_biased = kernel_theorem(
+    "project_dot_biased", "Projection, dot-product form with key bias", lambda j: scale * inner(q, k[j]) + bias[j], k
+)
+project_gaussian = kernel_theorem(
+    "project_gaussian", "Projection, Gaussian form", lambda j: -norm2(q - k[j]) / (2 * σ**2), k
+)
+project_gaussian_biased = kernel_theorem(
+    "project_gaussian_biased",
+    "Projection, Gaussian form with key bias",
+    lambda j: -norm2(q - k[j]) / (2 * σ**2) + bias[j],
+    k,
+)
