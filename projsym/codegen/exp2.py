@@ -97,9 +97,7 @@ def _minimax(fixed: Sequence[float], degree: int) -> list[mpmath.mpf]:
             right[row] = -held[i]
         solution = mpmath.lu_solve(system, right)
         free, level = [solution[k] for k in range(unknowns)], abs(solution[unknowns])
-        error = [
-            (held[i] + xs[i] ** s * _horner(free, xs[i]) / power[i]) * sign[i] for i in range(size)
-        ]
+        error = [(held[i] + xs[i] ** s * _horner(free, xs[i]) / power[i]) * sign[i] for i in range(size)]
         reference = _alternation(error, unknowns + 1)
         if max(map(abs, error)) <= level * (1 + mpmath.mpf(2) ** -20):
             return free

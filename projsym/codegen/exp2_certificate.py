@@ -141,9 +141,7 @@ def _difference(balls: Sequence[arb]) -> tuple[arb_poly, arb]:
     return arb_poly([a - b for a, b in zip(padded, terms[:count], strict=True)]), remainder
 
 
-def _rounding(
-    balls: Sequence[arb], centre: fmpq, radius: fmpq, near: fmpq, kind: DType, fused: bool
-) -> arb:
+def _rounding(balls: Sequence[arb], centre: fmpq, radius: fmpq, near: fmpq, kind: DType, fused: bool) -> arb:
     """Bound on the rounding error of Horner's rule over a subinterval, `near` the largest ``|f|`` in it."""
     f = arb(centre) + arb(0, 1) * arb(radius)
     value, error = balls[-1], arb(0)

@@ -1,0 +1,366 @@
+"""The a-priori error bounds against simulated kernels, whose error is known from ball arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flint import arb, ctx, fmpq
+from numpy.typing import NDArray
+
+from projsym import bounds
+from projsym.bounds import forward_bound, lse_bound
+from projsym.codegen.exp2 import certificate, coefficients
+
+Array = NDArray[Any]
+Case = dict[str, Any]
+SEQUENTIAL, PAIRWISE, REVERSED = "sequential", "pairwise", "reversed"
+
+
+def exp2(x: Array) -> Array:
+    """The kernels' ``exp2`` in the type of `x`, products and sums apart; arguments below range give 0."""
+    low = certificate(x.dtype.name).lowest
+    n = np.rint(np.maximum(x, low - 1))
+    f = (np.maximum(x, low - 1) - n).astype(x.dtype)
+    y = np.full_like(f, coefficients(x.dtype.name)[-1])
+    for c in coefficients(x.dtype.name)[-2::-1]:
+        y = y * f + x.dtype.type(c)
+    result: Array = np.where(x < low, x.dtype.type(0), np.ldexp(y, n.astype(int)).astype(x.dtype))
+    return result
+
+
+def add(terms: Array, order: str) -> Array:
+    """Sum over the first axis in that order, in the type of `terms`."""
+    if order == PAIRWISE:
+        while len(terms) > 1:
+            odd = terms[-1:] if len(terms) % 2 else terms[:0]
+            terms = np.concatenate([terms[0:-1:2] + terms[1::2], odd])
+        first: Array = terms[0]
+        return first
+    last: Array = np.cumsum(terms[::-1] if order == REVERSED else terms, axis=0, dtype=terms.dtype)[-1]
+    return last
+
+
+def simulate(case: Case, block: int, order: str) -> tuple[Array, Array]:
+    """One query at a time: the online kernel, every operation in the type of the inputs; output and lse."""
+    q, k, v = case["q"], case["k"], case["v"]
+    real = q.dtype.type
+    sigma = case.get("sigma")
+    natural = case.get("scale", 1 / math.sqrt(q.shape[1])) if sigma is None else 1 / sigma**2
+    c = real(natural * math.log2(math.e))
+    outputs, logs = [], []
+    for row in q:
+        score = add((row * c)[:, None] * k.T, order)
+        if sigma is not None:
+            score = score - add((k * k).T, order) * (c / real(2))
+        if "key_bias" in case:
+            with np.errstate(over="ignore"):
+                score = score + case["key_bias"] * real(math.log2(math.e))
+        m, total, acc = real(-math.inf), real(0), np.zeros(v.shape[1], q.dtype)
+        for j in range(0, len(k), block):
+            s, old = score[j : j + block], m
+            m = max(m, s.max())
+            if m == -math.inf:
+                continue
+            with np.errstate(over="ignore"):
+                factor, p = exp2(np.array([old - m], q.dtype))[0], exp2(s - m)
+            total = total * factor + add(p, order)
+            acc = acc * factor + add(p[:, None] * v[j : j + block], order)
+        outputs.append(acc / total if total > 0 else acc)
+        logs.append(m * real(math.log(2)) + np.log(total) if total > 0 else m)
+    assert all(o.dtype == q.dtype for o in outputs)
+    return np.array(outputs), np.array(logs)
+
+
+def ball(x: float) -> arb:
+    return arb(fmpq(*float(x).as_integer_ratio()))
+
+
+def exact(case: Case) -> tuple[list[list[arb]], list[arb]]:
+    """The weighted means and log-sum-exps (without the row's term) as balls of about 200 bits."""
+    q, k, v = case["q"], case["k"], case["v"]
+    d = q.shape[1]
+    bias = case.get("key_bias", np.zeros(len(k)))
+    seen = [j for j in range(len(k)) if bias[j] > -math.inf]
+    sigma, scale = case.get("sigma"), case.get("scale")
+    factor = 1 / arb(d).sqrt() if scale is None else ball(scale)
+    if sigma is not None:
+        factor = 1 / (ball(sigma) * ball(sigma))
+    means, logs = [], []
+    for row in q:
+        scores = []
+        for j in seen:
+            s = sum((ball(a) * ball(b) for a, b in zip(row, k[j], strict=True)), arb(0))
+            if sigma is not None:
+                s -= sum((ball(b) * ball(b) for b in k[j]), arb(0)) / 2
+            scores.append(s * factor + ball(bias[j]))
+        top = max(scores, key=lambda s: float(s.mid()))
+        weights = [(s - top).exp() for s in scores]
+        total = sum(weights, arb(0))
+        logs.append(top + total.log())
+        columns = [[ball(x) for x in v[seen, f]] for f in range(v.shape[1])]
+        means.append([sum((w * x for w, x in zip(weights, c, strict=True)), arb(0)) / total for c in columns])
+    return means, logs
+
+
+def errors(case: Case, block: int, order: str) -> tuple[Array, Array]:
+    """Largest error over features, and of the lse, by row (upper bounds, from balls)."""
+    with ctx.workprec(200):
+        means, logs = exact(case)
+        out, lse = simulate(case, block, order)
+        rows = [
+            max(float(abs(ball(o) - e).upper()) for o, e in zip(row, mean, strict=True))
+            for row, mean in zip(out, means, strict=True)
+        ]
+        return np.array(rows), np.array(
+            [float(abs(ball(a) - b).upper()) for a, b in zip(lse, logs, strict=True)]
+        )
+
+
+def normal(n: int, m: int, d: int, dv: int, dtype: str, seed: int = 0) -> Case:
+    rng = np.random.default_rng(seed)
+    return {
+        "q": rng.normal(size=(n, d)).astype(dtype),
+        "k": rng.normal(size=(m, d)).astype(dtype),
+        "v": rng.normal(size=(m, dv)).astype(dtype),
+    }
+
+
+def large_scores(dtype: str) -> Case:
+    return normal(3, 40, 8, 3, dtype) | {"scale": 11.0}
+
+
+def cancelling_scores(dtype: str) -> Case:
+    case = normal(3, 40, 8, 3, dtype)
+    big = 3e3 if dtype == "float32" else 3e7
+    case["q"][:, 4:] = case["q"][:, :4]
+    case["k"][:, :4] *= big
+    case["k"][:, 4:] = -case["k"][:, :4] * (1 + np.finfo(dtype).eps * 4)
+    return case
+
+
+def huge_column(dtype: str) -> Case:
+    case = normal(3, 40, 8, 3, dtype)
+    case["v"][:, 1] = case["v"][:, 1] * 1e6 + 1e8
+    return case
+
+
+def masks(dtype: str) -> Case:
+    bias = np.random.default_rng(5).normal(size=40).astype(dtype)
+    bias[[0, 1, 2, 17, 39]] = -np.inf
+    bias[[3, 20]] = -1e9
+    bias[4] = np.finfo(dtype).min
+    return normal(3, 40, 8, 3, dtype) | {"key_bias": bias}
+
+
+def duplicates(dtype: str) -> Case:
+    case = normal(3, 40, 8, 3, dtype)
+    case["k"][:] = case["k"][0]
+    return case
+
+
+def gaussian(dtype: str) -> Case:
+    return normal(3, 40, 8, 3, dtype) | {"sigma": 0.7}
+
+
+def gaussian_far_key(dtype: str) -> Case:
+    case = normal(3, 40, 8, 3, dtype) | {"sigma": 0.7, "key_bias": np.linspace(-2, 2, 40).astype(dtype)}
+    case["k"][7] *= 1e4
+    return case
+
+
+def tiny_values(dtype: str) -> Case:
+    case = normal(3, 40, 8, 3, dtype)
+    case["v"] = (case["v"] * float(np.finfo(dtype).tiny)).astype(dtype)
+    return case
+
+
+def growing_scores(dtype: str) -> Case:
+    """Every block raises the maximum, far enough that early sums are flushed."""
+    case = normal(3, 40, 8, 3, dtype)
+    case["q"] = np.abs(case["q"])
+    case["k"] = np.abs(case["k"]) * np.linspace(0.1, 25, 40, dtype=dtype)[:, None]
+    return case
+
+
+def one_key(dtype: str) -> Case:
+    return normal(3, 1, 8, 3, dtype)
+
+
+CASES: list[Callable[[str], Case]] = [
+    large_scores,
+    cancelling_scores,
+    huge_column,
+    masks,
+    duplicates,
+    gaussian,
+    gaussian_far_key,
+    tiny_values,
+    growing_scores,
+    one_key,
+]
+
+
+def arguments(case: Case) -> Case:
+    return {name: x for name, x in case.items() if name != "v"}
+
+
+@pytest.mark.parametrize("make", CASES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_error_is_within_the_bound(make: Callable[[str], Case], dtype: str) -> None:
+    case = make(dtype)
+    for block, order in ((128, SEQUENTIAL), (1, SEQUENTIAL), (7, REVERSED), (16, PAIRWISE)):
+        error, log_error = errors(case, block, order)
+        bound, log_bound = forward_bound(**case, block=block), lse_bound(**arguments(case), block=block)
+        assert np.isfinite(bound).all() and np.isfinite(log_bound).all()
+        assert (error <= bound).all(), (block, order, error / bound)
+        assert (log_error <= log_bound).all(), (block, order, log_error / log_bound)
+
+
+def test_larger_sizes_against_double() -> None:
+    case = normal(16, 3000, 64, 8, "float32", seed=3)
+    q, k, v = (case[x].astype(np.float64) for x in "qkv")
+    score = q @ k.T / 8
+    w = np.exp(score - score.max(1, keepdims=True))
+    reference = w / w.sum(1, keepdims=True) @ v
+    # The reference's own error is bounded by the same theorem for double, in one block.
+    slack = forward_bound(q, k, v, block=3000, exp_error=1e-15)
+    for block, order in ((128, SEQUENTIAL), (3000, SEQUENTIAL), (128, PAIRWISE)):
+        error = np.abs(simulate(case, block, order)[0] - reference).max(1)
+        bound = forward_bound(**case, block=block)
+        assert (error <= bound + slack).all()
+        # Sums of random roundings stay about sqrt(m) below the worst case: it is not vacuous either.
+        assert (bound < 1e-2 * np.abs(v).max()).all()
+
+
+def test_the_score_term_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the rounding of scores the bound is too small where they cancel."""
+    case = cancelling_scores("float32")
+    error, _ = errors(case, 128, SEQUENTIAL)
+    assert (error <= forward_bound(**case)).all()
+    monkeypatch.setattr(bounds, "_both", lambda cast, rounding: 0.0)
+    assert (error > forward_bound(**case)).any()
+
+
+def test_the_summation_term_is_needed() -> None:
+    """With one addition allowed where there are thousands the bound is too small."""
+    rng = np.random.default_rng(0)
+    m = 1 << 15
+    case: Case = {"q": np.zeros((1, 2), np.float32), "k": np.zeros((m, 2), np.float32)}
+    case["v"] = rng.uniform(1, 2, size=(m, 1)).astype(np.float32)
+    out, _ = simulate(case, m, SEQUENTIAL)
+    error = abs(float(out[0, 0]) - math.fsum(map(float, case["v"][:, 0])) / m)
+    assert error <= forward_bound(**case, block=m)[0]
+    assert error > forward_bound(**case, block=m, depth=1)[0]
+
+
+def test_the_exponential_error_is_needed() -> None:
+    """Weights that a wrong exp2 changes by 1 % leave the bound that was made for a better one."""
+    case = normal(4, 64, 8, 3, "float64")
+    score = case["q"] @ case["k"].T / math.sqrt(8)
+    w = np.exp(score)
+    exact_mean = w / w.sum(1, keepdims=True) @ case["v"]
+    wrong = w * np.where(case["v"][:, 0] > 0, 1.01, 0.99)
+    error = np.abs(wrong / wrong.sum(1, keepdims=True) @ case["v"] - exact_mean).max(1)
+    assert (error <= forward_bound(**case, block=64, exp_error=0.01)).all()
+    assert (error > forward_bound(**case, block=64)).all()
+
+
+def test_masks_of_finite_size_cost_nothing() -> None:
+    case = normal(3, 40, 8, 3, "float32")
+    case["v"][::3] = np.delete(case["v"], np.s_[::3], 0).mean(0)  # keep the centre where it was
+    bias = np.zeros(40, np.float32)
+    hidden, lowered = bias.copy(), bias.copy()
+    hidden[::3], lowered[::3] = -np.inf, -1e9
+    a = forward_bound(**case, key_bias=hidden, depth=40)
+    b = forward_bound(**case, key_bias=lowered, depth=40)
+    assert (b <= a * (1 + 1e-6)).all()  # the centre is rounded to float32
+
+
+def test_leading_axes_broadcast_and_chunks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    q = rng.normal(size=(2, 3, 5, 4)).astype(np.float32)
+    k, v = rng.normal(size=(3, 6, 4)).astype(np.float32), rng.normal(size=(2, 1, 6, 2)).astype(np.float32)
+    whole, log = forward_bound(q, k, v), lse_bound(q, k)
+    assert whole.shape == log.shape == (2, 3, 5)
+    assert whole.dtype == np.float64
+    monkeypatch.setattr(bounds, "_PAIRS", 12)
+    for b in range(2):
+        for h in range(3):
+            assert np.allclose(whole[b, h], forward_bound(q[b, h], k[h], v[b, 0]), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 2), (2, 0, 4, 2), (2, 3, 0, 2), (2, 3, 4, 0)])
+def test_empty_axes(shape: tuple[int, int, int, int]) -> None:
+    n, m, d, dv = shape
+    bound = forward_bound(np.ones((n, d)), np.ones((m, d)), np.ones((m, dv)))
+    assert bound.shape == (n,)
+    assert np.isfinite(bound).all()
+    assert m == 0 or lse_bound(np.ones((n, d)), np.ones((m, d))).shape == (n,)
+
+
+def test_rows_without_keys_are_exact() -> None:
+    case = normal(3, 5, 2, 2, "float32") | {"key_bias": np.full(5, -np.inf, np.float32)}
+    assert (forward_bound(**case) == 0).all()
+    assert (lse_bound(**arguments(case)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"q": np.full((1, 2), 3e38, np.float32), "k": np.full((3, 2), 3e38, np.float32)},
+        {"v": np.full((3, 1), 3e38, np.float32)},
+        {"key_bias": np.full(3, np.finfo(np.float32).min)},
+        {"depth": 1 << 24},
+    ],
+    ids=["scores", "values", "bias", "depth"],
+)
+def test_what_may_overflow_is_infinite(change: Case) -> None:
+    case: Case = {
+        "q": np.ones((1, 2), np.float32),
+        "k": np.ones((3, 2), np.float32),
+        "v": np.ones((3, 1), np.float32),
+    }
+    assert np.isfinite(forward_bound(**case)).all()
+    assert (forward_bound(**(case | change)) == math.inf).all()
+
+
+def test_extreme_doubles_are_never_nan() -> None:
+    for size in (1e-320, 1e-160, 1e150, 1e160, 1e300, 1.7e308):
+        q, k, v = np.full((2, 3), size), np.full((4, 3), -size), np.linspace(-1, 1, 4)[:, None] * size
+        for extra in ({}, {"sigma": 0.5}, {"key_bias": np.full(4, -size)}):
+            assert not np.isnan(forward_bound(q, k, v, **extra)).any()
+            assert not np.isnan(lse_bound(q, k, **extra)).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"q": np.ones((2, 3), np.float16)}, TypeError, "dtype: got float16"),
+        ({"k": np.ones((4, 3), np.float64)}, TypeError, "k: got float64"),
+        ({"q": np.ones(3, np.float32)}, ValueError, r"q: got shape \(3,\)"),
+        ({"k": np.ones((4, 2), np.float32)}, ValueError, "q, k: got 3 and 2 features"),
+        ({"v": np.ones((5, 1), np.float32)}, ValueError, "k, v: got 4 keys and 5 values"),
+        ({"key_bias": np.ones(3, np.float32)}, ValueError, "key_bias: got 3 entries for 4"),
+        ({"key_bias": np.full(4, np.inf, np.float32)}, ValueError, "key_bias: it holds NaN"),
+        ({"v": np.full((4, 1), np.nan, np.float32)}, ValueError, "v: it holds NaN"),
+        ({"scale": 1.0, "sigma": 1.0}, ValueError, "scale, sigma"),
+        ({"scale": math.nan}, ValueError, "scale: got nan"),
+        ({"sigma": 0.0}, ValueError, "sigma: got 0"),
+        ({"scale": 3e38}, OverflowError, "scale"),
+        ({"block": 0}, ValueError, "block: got 0"),
+        ({"depth": -1}, ValueError, "depth: got -1"),
+        ({"exp_error": 0.7}, ValueError, "exp_error: got 0.7"),
+    ],
+)
+def test_bad_arguments_are_named(change: Case, error: type[Exception], text: str) -> None:
+    case: Case = {
+        "q": np.ones((2, 3), np.float32),
+        "k": np.ones((4, 3), np.float32),
+        "v": np.ones((4, 1), np.float32),
+    }
+    with pytest.raises(error, match=text):
+        forward_bound(**(case | change))
