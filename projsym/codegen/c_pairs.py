@@ -1,0 +1,164 @@
+"""C of the loop over keys: one inline function per nest, and the sequence of phases."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from projsym.codegen.c_plan import Nest, Plan
+from projsym.codegen.c_text import Text
+from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum
+from projsym.codegen.scalar_c import vector
+
+
+def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
+    """The row vector and the key vector of an inner product over pairs."""
+    pair = sorted((dot.left, dot.right), key=lambda x: plan.vectors[x].axes)
+    if [plan.vectors[x].axes for x in pair] != ["i", "j"]:
+        raise ValueError(f"{dot.name} over pairs must be of a query vector and a key vector")
+    return pair[0], pair[1]
+
+
+class Pairs:
+    """Prints the phases of a key block."""
+
+    def __init__(self, plan: Plan, text: Text) -> None:
+        self.plan, self.text, self.name = plan, text, plan.program.name
+
+    def symbol(self, s: sp.Symbol) -> str:
+        """The C of a symbol inside a nest: a vector of lanes."""
+        axes = self.plan.axes[s]
+        if axes == "j":
+            return f"SET1(key_{s}[j + r])"
+        return {"ij": "pair_", "i": "row_", "": "par_"}[axes] + str(s)
+
+    # ---- nests
+    def nests(self) -> None:
+        """All nest functions."""
+        for n, phase in enumerate(self.plan.phases):
+            if isinstance(phase, Nest):
+                (self.tile if phase.dot else self.sweep)(n, phase)
+
+    def _context(self, nest: Nest) -> None:
+        t = self.text
+        for s in sorted(nest.read(), key=str):
+            axes = self.plan.axes[s]
+            if axes == "":
+                t(f"const V par_{s} = SET1((T)a->par_{s});")
+            elif axes == "j" and str(s) in self.plan.scalars:
+                t(f"const T *key_{s} = a->in_{s} + a->at_{s}[h] + j0;")
+            elif axes == "j":
+                t(f"const T *key_{s} = a->key_{s} + h*a->m + j0;")
+
+    def _states(self, nest: Nest) -> list[sp.Symbol]:
+        return [s.name for s in nest.body if isinstance(s, RunningMax | Sum)]
+
+    def _rows(self, nest: Nest, at: str) -> None:
+        rows = {s for s in nest.read() if self.plan.axes[s] == "i"} | set(self._states(nest))
+        for s in sorted(rows, key=str):
+            self.text(f"V row_{s} = LOAD(w->row_{s} + {at});")
+
+    def _body(self, nest: Nest) -> None:
+        t, buffers = self.text, self.plan.buffers
+        for s in nest.loads:
+            t(f"const V pair_{s} = LOAD(w->pair{buffers[s]} + at);")
+        for s in nest.body:
+            match s:
+                case Let(name=name, value=value):
+                    t(f"const V pair_{name} = {vector(value, self.symbol)};")
+                case RunningMax(name=name, of=of):
+                    t(f"row_{name} = MAX(row_{name}, pair_{of});")
+                case Sum(name=name, weight=weight):
+                    t(f"row_{name} += pair_{weight};")
+        for s in nest.stores:
+            t(f"STORE(w->pair{buffers[s]} + at, pair_{s});")
+
+    def tile(self, n: int, nest: Nest) -> None:
+        """A nest with an inner product: TILE_KEYS keys by C vectors of queries."""
+        assert nest.dot is not None
+        t, dot = self.text, nest.dot
+        _, key = row_key(self.plan, dot)
+        f = self.plan.vectors[key].feature
+        head = (f"INLINE void {self.name}_pairs{n}(const int C, const {self.name}_args *a, {self.name}_work *w, "
+                f"const T *vec_{key}, long h, long j0, long nk, long j, long v)")
+        with t.block(head):
+            self._context(nest)
+            t("V acc[32];",
+              "UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};",
+              f"OUTER(TILE_KEYS, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, "
+              f"BLOCK_i, D_{f});")
+            with t.block("UNROLL for (int c = 0; c < C; c++)"):
+                self._rows(nest, "(v + c)*W")
+                with t.block("UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk)"):
+                    t("const long at = (j + r)*BLOCK_i + (v + c)*W;",
+                      f"const V pair_{dot.name} = acc[r*C + c];")
+                    self._body(nest)
+                for s in self._states(nest):
+                    t(f"STORE(w->row_{s} + (v + c)*W, row_{s});")
+        t("")
+
+    def sweep(self, n: int, nest: Nest) -> None:
+        """A nest without an inner product: one vector of queries, all keys of the block."""
+        t = self.text
+        head = (f"INLINE void {self.name}_pairs{n}(const {self.name}_args *a, {self.name}_work *w, "
+                "long h, long j0, long nk, long v)")
+        with t.block(head):
+            self._context(nest)
+            t("enum { r = 0 };")
+            self._rows(nest, "v*W")
+            with t.block("for (long j = 0; j < nk; j++)"):
+                t("const long at = j*BLOCK_i + v*W;")
+                self._body(nest)
+            for s in self._states(nest):
+                t(f"STORE(w->row_{s} + v*W, row_{s});")
+        t("")
+
+    # ---- phases
+    def phases(self) -> None:
+        """The body of the loop over key blocks, in the function of a row block."""
+        t = self.text
+        for n, phase in enumerate(self.plan.phases):
+            match phase:
+                case Nest():
+                    for top in phase.maxima():
+                        t(f"memcpy(w->row_{top.old}, w->row_{top.name}, sizeof w->row_{top.name});")
+                    self._call(n, phase)
+                case Rescale():
+                    self._rescale(phase)
+                case Sum(name=name, weight=weight, vector=key):
+                    assert key is not None
+                    f = self.plan.vectors[key].feature
+                    t(f"CONTRACT(w->sum_{name}, w->pair{self.plan.buffers[weight]}, vec_{key}, P_{f}, BLOCK_i, "
+                      "nq, nk);")
+
+    def _call(self, n: int, nest: Nest) -> None:
+        t = self.text
+        if nest.dot is None:
+            t(f"for (long v = 0; v < nv; v++) {self.name}_pairs{n}(a, w, h, j0, nk, v);")
+            return
+        _, key = row_key(self.plan, nest.dot)
+        rest = f"a, w, vec_{key}, h, j0, nk, j, v);"
+        with t.block("for (long j = 0; j < nk; j += TILE_KEYS)"):
+            t("long v = 0;",
+              "for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)",
+              f"  {self.name}_pairs{n}(TILE_QUERY_VECTORS, {rest}",
+              f"for (; v < nv; v++) {self.name}_pairs{n}(1, {rest}")
+
+    def _rescale(self, step: Rescale) -> None:
+        t = self.text
+        sums = {s.name: s for s in self.plan.pairs.body if isinstance(s, Sum)}
+        scalar = [s for s in step.sums if sums[s].vector is None]
+        vectors = [s for s in step.sums if sums[s].vector is not None]
+        with t.block("for (long v = 0; v < nv; v++)"):
+            for s in sorted(step.factor.free_symbols, key=str):
+                if self.plan.axes[s] == "i":
+                    t(f"const V row_{s} = LOAD(w->row_{s} + v*W);")
+                else:
+                    t(f"const V par_{s} = SET1((T)a->par_{s});")
+            t(f"const V factor = {vector(step.factor, self.symbol)};")
+            t(*(f"STORE(w->row_{s} + v*W, LOAD(w->row_{s} + v*W)*factor);" for s in scalar))
+            t("STORE(w->factor + v*W, factor);")
+        if vectors:
+            with t.block("for (long r = 0; r < nq; r++) if (w->factor[r] != 1)"):
+                for s in vectors:
+                    f = self.plan.vectors[str(sums[s].vector)].feature
+                    t(f"for (long x = 0; x < P_{f}; x++) w->sum_{s}[r*P_{f} + x] *= w->factor[r];")

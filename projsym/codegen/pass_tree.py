@@ -1,0 +1,94 @@
+"""What every pass needs: fresh names, the three loops of a program, and rebuilding one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import sympy as sp
+
+from projsym.codegen.program import (
+    Dot,
+    Let,
+    Loop,
+    Node,
+    Program,
+    RunningMax,
+    Statement,
+    Sum,
+    symbol,
+)
+
+
+def defined(statement: Statement) -> tuple[sp.Symbol, ...]:
+    """The symbols that a statement defines."""
+    match statement:
+        case Let(name=name) | Dot(name=name) | Sum(name=name):
+            return (name,)
+        case RunningMax(name=name, old=old):
+            return (name, old)
+    return ()
+
+
+def fresh(program: Program, base: str, taken: Iterable[sp.Symbol] = ()) -> sp.Symbol:
+    """The symbol `base`, or `base_1`, `base_2`, … : the first that the program does not use."""
+    used = {x.name for x in program.inputs} | {str(s) for s in taken}
+    used |= {str(s) for statement in program.statements() for s in defined(statement)}
+    used |= {x.feature for x in program.inputs if x.feature}
+    name, n = base, 0
+    while name in used:
+        n += 1
+        name = f"{base}_{n}"
+    return symbol(name)
+
+
+def numbered(program: Program, letter: str, taken: Iterable[sp.Symbol] = ()) -> sp.Symbol:
+    """The first of `letter0`, `letter1`, … that the program does not use."""
+    taken, n = tuple(taken), 0
+    while (s := fresh(program, f"{letter}{n}", taken)).name != f"{letter}{n}":
+        n += 1
+    return s
+
+
+def loops(body: tuple[Node, ...], axis: str) -> Iterator[Loop]:
+    """Every loop over `axis`, in textual order."""
+    for node in body:
+        if isinstance(node, Loop):
+            if node.axis == axis:
+                yield node
+            yield from loops(node.body, axis)
+
+
+def has_state(loop: Loop) -> bool:
+    """Whether the loop's own statements accumulate a row state."""
+    return any(isinstance(node, Sum | RunningMax) for node in loop.body)
+
+
+def pair_loop(program: Program) -> Loop:
+    """The loop over keys that accumulates the sums; ValueError unless there is exactly one."""
+    found = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]
+    if len(found) != 1:
+        raise ValueError(f"{program.name}: one loop over keys inside the loop over queries expected, "
+                         f"found {len(found)}")
+    return found[0]
+
+
+def rebuild(body: tuple[Node, ...], old: Node, new: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The body with the node `old` (by identity) replaced by the nodes `new`, at any depth."""
+    out: list[Node] = []
+    for node in body:
+        if node is old:
+            out.extend(new)
+        elif isinstance(node, Loop):
+            out.append(Loop(node.axis, rebuild(node.body, old, new), node.block, node.parallel))
+        else:
+            out.append(node)
+    return tuple(out)
+
+
+def map_nodes(body: tuple[Node, ...], change: Callable[[Node], Node]) -> tuple[Node, ...]:
+    """Every node changed, children first."""
+    return tuple(
+        change(Loop(node.axis, map_nodes(node.body, change), node.block, node.parallel)
+               if isinstance(node, Loop) else node)
+        for node in body
+    )

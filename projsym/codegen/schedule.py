@@ -1,0 +1,99 @@
+"""A schedule: a list of passes, each with the laws that make it an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import sympy as sp
+
+from projsym.codegen import passes
+from projsym.codegen.program import Let, Program
+
+# Register tiles: as many accumulators as registers allow, and enough of them to hide the latency of an FMA.
+TILES = {
+    "query_vectors": 3, "keys": 8, "rows": 6, "features": 4,
+    "avx2_keys": 4, "avx2_features": 2,
+    "c_query_vectors": 2, "c_keys": 4, "c_features": 2,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass: what it does in words, the laws it cites, and the function that does it."""
+
+    text: str
+    cites: tuple[str, ...]
+    apply: Callable[[Program], Program]
+
+
+def base_two() -> Step:
+    """``exp`` as a power of two."""
+    return Step("exp as a power of two", ("IV.4b",), passes.base_two)
+
+
+def online() -> Step:
+    """The running maximum."""
+    return Step("running maximum of the scores", ("I.2", "IV.1"), passes.online)
+
+
+def fold_scale() -> Step:
+    """The scale of the scores multiplied into the query."""
+    return Step("scale folded into the query", ("bilinearity",), passes.fold_scale)
+
+
+def hoist() -> Step:
+    """Row, key and parameter factors out of the loop over pairs."""
+    return Step("row, key and parameter factors hoisted", ("distributivity",), passes.hoist)
+
+
+def block(axis: str, size: int) -> Step:
+    """The loop over keys ("j") or queries ("i") in blocks."""
+    what, law = {"j": ("keys", "IV.1"), "i": ("queries", "independence of rows")}.get(axis, (axis, ""))
+    return Step(f"{what} in blocks of {size}", (law,), lambda p: passes.block(p, axis, size))
+
+
+def tile(**numbers: int) -> Step:
+    """Register tiles."""
+    return Step("register tiles", ("Fubini",), lambda p: passes.tile(p, **numbers))
+
+
+def parallel(*axes: str) -> Step:
+    """Loops in parallel."""
+    what = {"h": "heads", "i": "queries"}
+    text = " and ".join(what.get(a, a) for a in axes) + " in parallel"
+    return Step(text, ("independence of rows",), lambda p: passes.parallel(p, *axes))
+
+
+def apply(program: Program, steps: Iterable[Step]) -> Program:
+    """The program after all steps; one line per step is added to its log."""
+    for step in steps:
+        program = step.apply(program)
+        program = program.with_(log=(*program.log, f"{step.text:<44} [{', '.join(step.cites)}]"))
+    return program
+
+
+def default(program: Program, dtype: str) -> list[Step]:
+    """The measured choice for `dtype` ("float32" or "float64"): any number may be changed, none affects a value.
+
+    The running maximum is used wherever it is legal: it is safe for every input.
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    steps: list[Step] = []
+    if any(isinstance(s, Let) and s.value.has(sp.exp) for s in program.statements()):
+        steps.append(base_two())
+        if _shifts(program):
+            steps.append(online())
+    keys, queries = (128 if dtype == "float32" else 64), 48
+    return [*steps, fold_scale(), hoist(), block("j", keys), block("i", queries),
+            tile(**TILES), parallel("h", "i")]
+
+
+def _shifts(program: Program) -> bool:
+    """Whether the running maximum is legal."""
+    try:
+        passes.online(passes.base_two(program))
+    except ValueError:
+        return False
+    return True
