@@ -67,12 +67,12 @@ class _Lowering:
                 terms = ((self.poly(self.nf(term)), None),)
             results.append((key, terms))
         features = self.features()
-        body = self.pair_body() + tuple(d for d in self.dots.values() if d.axes == "i")
+        rows = tuple(d for d in self.dots.values() if d.axes == "i")
         tail = tuple(Output(key, terms, self.feature_of(terms, features)) for key, terms in results)
         return Program(
             self.name,
             self.inputs(features),
-            (Loop("h", (Loop("i", (Loop("j", self.pair_body()), *body[len(self.pair_body()) :], *tail)),)),),
+            (Loop("h", (Loop("i", (*rows, Loop("j", self.pair_body()), *tail)),)),),
         )
 
     def pair_body(self) -> tuple[Statement, ...]:

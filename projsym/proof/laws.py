@@ -59,6 +59,8 @@ differentiation = _law(
     Ability.SUMS,
     Ability.SOFTMAX,
 )
+rows_independent = _law("independence of rows", "what is computed for one query or head uses no other's state")
+fubini = _law("Fubini", "a finite double sum may be taken in either order", Ability.SUMS)
 
 LAWS = {
     law.name: law
@@ -74,5 +76,7 @@ LAWS = {
         softmax_definition,
         shift_invariance,
         differentiation,
+        rows_independent,
+        fubini,
     )
 }

@@ -1,0 +1,98 @@
+"""A kernel is a theorem's last line and a schedule; nothing else is written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from projsym.proof.hypotheses import Defined
+from projsym.proof.laws import LAWS, Law
+from projsym.proof.oracle import unfold
+from projsym.proof.prove import require
+from projsym.proof.theorem import REGISTRY, Theorem
+from projsym.proof.verdict import ProofError
+
+from .lower import lower
+from .program import Dot, Let, Program, Sum, exp2
+from .schedule import Step, apply, default
+from .validate import Obligation, validate
+
+Schedule = Callable[[Program, str], Sequence[Step]]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel of a theorem.
+
+    of: its last line is the output ``out``; every scalar it defines (``lse``) is an output as well.
+    schedule: the steps for a program and a dtype; each cites theorems or laws.
+    """
+
+    name: str
+    of: Theorem
+    schedule: Schedule = default
+
+    def outputs(self) -> dict[str, Any]:
+        """The terms that the kernel computes for one query."""
+        saved = {h.letter.name: h.term for h in self.of.given if isinstance(h, Defined) and not h.assumed}
+        return {"out": unfold(self.of.last, self.of.given)} | saved
+
+    def build(self, dtype: str) -> Built:
+        """Lower, schedule and validate. Raises ProofError unless theorem, citations and program are proved."""
+        require(self.of)
+        outputs = self.outputs()
+        plain = lower(self.name, outputs)
+        steps = tuple(self.schedule(plain, dtype))
+        cited = tuple(dict.fromkeys(c for s in steps for c in s.cites))
+        laws = tuple(resolve(c) for c in cited)
+        program = apply(plain, steps)
+        return Built(self, dtype, program, tuple(validate(program, outputs)), laws)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A scheduled program with the proof that it computes the kernel's theorem."""
+
+    kernel: Kernel
+    dtype: str
+    program: Program
+    obligations: tuple[Obligation, ...]
+    cited: tuple[Theorem | Law, ...]
+
+    @property
+    def theorems(self) -> tuple[Theorem, ...]:
+        """The theorem itself and those that the schedule cites."""
+        return (self.kernel.of, *[t for t in self.cited if isinstance(t, Theorem)])
+
+
+def resolve(citation: str) -> Theorem | Law:
+    """The theorem (proved now) or law that a schedule step cites."""
+    if citation in LAWS:
+        return LAWS[citation]
+    if citation not in REGISTRY:
+        raise ProofError(f"a schedule step cites {citation!r}, which is neither a theorem nor a law")
+    require(REGISTRY[citation])
+    return REGISTRY[citation]
+
+
+def operations(program: Program) -> str:
+    """The arithmetic for one pair of query and key, counted on the tree, in words."""
+    features = {x.name: x.feature for x in program.inputs}
+    contractions: list[str] = []
+    flops, exponentials = 0, 0
+    for s in program.statements():
+        match s:
+            case Dot() if s.axes == "ij":
+                contractions.append(f"2 {features[s.left]}")
+            case Sum():
+                if s.vector is None:
+                    flops += 1
+                else:
+                    contractions.append(f"2 {features[s.vector]}")
+            case Let() if s.axes == "ij":
+                exponentials += len(s.value.atoms(exp2))
+                flops += int(sp.count_ops(s.value.replace(exp2, lambda a: a)))
+    return " + ".join([*contractions, str(flops)]) + f" flops and {exponentials} exp2 per query and key"

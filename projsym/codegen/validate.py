@@ -1,0 +1,234 @@
+"""Translation validation: a scheduled program is read back as a term and proved equal to its specification.
+
+The program is executed symbolically, for one query and abstract sets of keys. A loop over key blocks is
+handled by its invariant: after the keys of a set I, every sum is ``Σ_{j∈I} weight_j * vector_j`` with the
+weight as the loop computes it at the running maximum of that moment. Three obligations per loop and one per
+output are decided by the engine, whatever passes produced the program:
+
+* *entry*: on the empty set the invariant is the initial state;
+* *step*: one more block B takes the state of I to the state of I ⊔ B, for any old and new maximum;
+* *output*: from the state of all keys, for any maximum, each output is the specified term.
+
+What it guarantees: the algebra of the tree that the printers print, for every size. What it cannot see: a
+printer that prints something else than the tree, rounding, and the compiler; for those the kernels are run
+against ball arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from projsym.algebra.scalars import ScalarFamily, inner, total
+from projsym.algebra.sets import EMPTY, KEYS, DisjointUnion, IndexSet
+from projsym.algebra.terms import Space, Vector, VectorFamily, VectorSymbol, ZeroVector
+from projsym.proof.prove import decide
+from projsym.proof.verdict import ProofError, Proved, Verdict
+
+from .program import Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum
+
+Value = Callable[[Any], Any]
+"""The value of a symbol as a function of the key index (constant in it for rows and parameters)."""
+
+SEEN, BLOCK = IndexSet("seen"), IndexSet("block")
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """One equation that the engine has to decide, and its verdict."""
+
+    name: str
+    left: Any
+    right: Any
+    verdict: Verdict
+
+
+@dataclass
+class _State:
+    """What the symbols stand for at a point of the execution."""
+
+    values: dict[sp.Symbol, Value] = field(default_factory=dict)
+    sums: dict[sp.Symbol, Any] = field(default_factory=dict)
+
+
+class Validator:
+    """Executes one program symbolically against the terms that its outputs must equal."""
+
+    def __init__(self, program: Program, outputs: Mapping[str, Any]) -> None:
+        self.program, self.outputs = program, outputs
+        self.vectors: dict[str, VectorSymbol | VectorFamily] = {}
+        self.state = _State()
+        self.obligations: list[Obligation] = []
+        spaces = _spaces(outputs)
+        declared = _scalars(outputs)
+        for x in program.inputs:
+            self.declare(x, spaces, declared)
+
+    def declare(self, x: Input, spaces: dict[str, Space], declared: dict[str, sp.Symbol]) -> None:
+        if x.feature:
+            kind = VectorSymbol if x.axes == "i" else VectorFamily
+            self.vectors[x.name] = kind(x.name, spaces[x.name])
+        elif x.axes == "j":
+            family = ScalarFamily(x.name)
+            self.state.values[sp.Symbol(x.name, real=True)] = lambda j: family[_key(self.program, x.name, j)]
+        else:
+            s = declared.get(x.name, sp.Symbol(x.name, real=True))
+            self.state.values[sp.Symbol(x.name, real=True)] = lambda j: s
+
+    def run(self) -> list[Obligation]:
+        """All obligations, in program order; see the module for what they mean."""
+        self.execute(self.program.body, axes="")
+        missing = self.outputs.keys() - {s.name for s in self.program.statements() if isinstance(s, Output)}
+        if missing:
+            raise ProofError(f"{self.program.name}: no output {sorted(missing)}")
+        return self.obligations
+
+    def execute(self, body: tuple[Node, ...], axes: str) -> None:
+        for node in body:
+            match node:
+                case Loop("j", inside) if any(isinstance(n, Sum) for n in inside):
+                    self.key_loop(inside)
+                case Loop(axis, inside):
+                    if axis in axes:
+                        raise ProofError(f"{self.program.name}: a loop over {axis} inside one over {axis}")
+                    self.execute(inside, axes + axis)
+                case Let() | Dot():
+                    self.define(node)
+                case Output():
+                    self.output(node)
+                case _:
+                    raise ProofError(f"{self.program.name}: {type(node).__name__} outside a loop over keys")
+
+    def evaluate(self, e: sp.Expr, j: Any) -> Any:
+        """An expression of the program as a term, at key `j`."""
+        table = {s: self.state.values[s](j) for s in e.free_symbols if s in self.state.values}
+        table |= {s: self.state.sums[s] for s in e.free_symbols if s in self.state.sums}
+        unknown = sorted(str(s) for s in e.free_symbols if s not in table)
+        if unknown:
+            raise ProofError(f"{self.program.name}: {', '.join(unknown)} used before it is computed")
+        return e.xreplace(table)
+
+    def vector(self, name: str, j: Any) -> Vector:
+        v = self.vectors[name]
+        return v[_key(self.program, name, j)] if isinstance(v, VectorFamily) else v
+
+    def define(self, node: Let | Dot) -> None:
+        values, sums = dict(self.state.values), dict(self.state.sums)
+        here = Validator.__new__(Validator)
+        here.program, here.vectors, here.state = self.program, self.vectors, _State(values, sums)
+        if isinstance(node, Let):
+            self.state.values[node.name] = lambda j: here.evaluate(node.value, j)
+        else:
+            self.state.values[node.name] = lambda j: here.evaluate(node.scale, j) * inner(
+                here.vector(node.left, j), here.vector(node.right, j)
+            )
+
+    # the loop over key blocks
+
+    def key_loop(self, body: tuple[Node, ...]) -> None:
+        maxima = [n for n in body if isinstance(n, RunningMax)]
+        tops = {n.name: (sp.Symbol(f"{n.name}_before", real=True), sp.Symbol(f"{n.name}_after", real=True)) for n in maxima}
+        for name, (before, _) in tops.items():
+            self.state.values[name] = lambda j, b=before: b
+        sums = [n for n in body if isinstance(n, Sum)]
+        scaled: dict[sp.Symbol, Any] = {n.name: sp.S.One for n in sums}
+        added: dict[sp.Symbol, Callable[[Any], Any]] = {}
+        for node in body:
+            match node:
+                case Let() | Dot():
+                    self.define(node)
+                case RunningMax(name, old, _):
+                    before, after = tops[name]
+                    self.state.values[old] = lambda j, b=before: b
+                    self.state.values[name] = lambda j, a=after: a
+                case Rescale(names, factor):
+                    for s in names:
+                        scaled[s] = scaled[s] * self.evaluate(factor, None)
+                        if s in added:
+                            raise ProofError(f"{self.program.name}: {s} is rescaled after it was added to")
+                case Sum(name, weight, vector):
+                    if name in added:
+                        raise ProofError(f"{self.program.name}: {name} is added to twice in one block")
+                    added[name] = self.summand(weight, vector)
+                case _:
+                    raise ProofError(f"{self.program.name}: {type(node).__name__} in a loop over keys")
+        for n in sums:
+            self.invariant(n, added[n.name], scaled[n.name], tops)
+        for name, (_, after) in tops.items():
+            self.state.values[name] = lambda j, a=after: a
+
+    def summand(self, weight: sp.Symbol, vector: str | None) -> Callable[[Any], Any]:
+        w = self.state.values[weight]
+        return w if vector is None else lambda j: w(j) * self.vector(vector, j)
+
+    def invariant(
+        self, n: Sum, summand: Callable[[Any], Any], factor: Any, tops: dict[sp.Symbol, tuple[Any, Any]]
+    ) -> None:
+        new = {after: before for before, after in tops.values()}
+
+        def over(s: Any, *, old: bool = False) -> Any:
+            t = total(summand, s)
+            return t.xreplace(new) if old else t
+
+        zero = ZeroVector(self.vectors[n.vector].space) if n.vector else sp.S.Zero
+        self.oblige(f"{n.name}: entry", over(EMPTY), zero)
+        carried = factor * over(SEEN, old=True)
+        self.oblige(f"{n.name}: step", carried + over(BLOCK), over(DisjointUnion(SEEN, BLOCK)))
+        self.state.sums[n.name] = over(KEYS)
+
+    def output(self, node: Output) -> None:
+        result: Any = None
+        for coefficient, target in node.terms:
+            c = self.evaluate(sp.sympify(coefficient), None)
+            if target is None:
+                term = c
+            elif isinstance(target, str):
+                term = c * self.vector(target, None)
+            else:
+                term = c * self.state.sums[target]
+            result = term if result is None else result + term
+        if node.name not in self.outputs:
+            raise ProofError(f"{self.program.name}: output {node.name!r} is not specified")
+        self.oblige(f"{node.name}: output", result, self.outputs[node.name])
+
+    def oblige(self, name: str, left: Any, right: Any) -> None:
+        self.obligations.append(Obligation(name, left, right, decide(left, right)))
+
+
+def validate(program: Program, outputs: Mapping[str, Any]) -> list[Obligation]:
+    """The obligations of a program against the terms it must compute, all proved.
+
+    Raises ProofError that names the first obligation that is refuted (with its witness) or undecided, or the
+    statement that makes no sense.
+    """
+    obligations = Validator(program, outputs).run()
+    for o in obligations:
+        if not isinstance(o.verdict, Proved):
+            raise ProofError(f"{program.name}: {o.name}: {o.verdict}")
+    return obligations
+
+
+def _key(program: Program, name: str, j: Any) -> Any:
+    if j is None:
+        raise ProofError(f"{program.name}: {name} differs from key to key and is used once per query")
+    return j
+
+
+def _spaces(outputs: Mapping[str, Any]) -> dict[str, Space]:
+    found: dict[str, Space] = {}
+    for term in outputs.values():
+        for x in sp.preorder_traversal(term):
+            if isinstance(x, Vector) and hasattr(x, "family"):
+                found[x.family] = x.space
+            elif isinstance(x, VectorSymbol):
+                found[x.name] = x.space
+    return found
+
+
+def _scalars(outputs: Mapping[str, Any]) -> dict[str, sp.Symbol]:
+    return {
+        s.name: s for term in outputs.values() for s in term.free_symbols if not s.is_integer
+    }
