@@ -3,9 +3,9 @@
 Dropping W_V (keys as values, a free output matrix after them) is exact iff W_K M = W_V W_O has a solution M.
 The relative defect min_M ‖W_K M − W_V W_O‖_F / ‖W_V W_O‖_F is enclosed between two proven bounds:
 
-* upper: the residual of the computed M, evaluated in ball arithmetic;
-* lower: for every matrix R, ‖W_K M − B‖ >= (⟨R, B⟩ − ‖W_Kᵀ R‖‖M‖)/‖R‖, and the best M has
-  ‖M‖ <= ‖B‖ ‖(W_KᵀW_K)⁻¹‖^½. R is the computed residual; ‖G⁻¹‖ <= ‖X‖_∞/(1 − ‖I − XG‖_∞) for an approximate
+* upper: the residual T = W_V W_O − W_K M₀ of the computed M₀, evaluated in ball arithmetic;
+* lower: for every matrix R, ‖W_K M − T‖ >= (⟨R, T⟩ − ‖W_Kᵀ R‖‖M‖)/‖R‖, and the best M has
+  ‖M‖ <= ‖T‖ ‖(W_KᵀW_K)⁻¹‖^½. R is the computed residual; ‖G⁻¹‖ <= ‖X‖_∞/(1 − ‖I − XG‖_∞) for an approximate
   inverse X of the Gram matrix (Rump, Verification methods, Acta Numerica 2010, §10).
 
 Guaranteed: `droppable` is False only if the lower bound is positive, True only if W_K has proven rank D (or
@@ -55,13 +55,15 @@ def value_defect(w_k: Array, w_v: Array, w_o: Array) -> ValueDefect:
     residual = Ball.exact(key) @ Ball.exact(-solution) + target
     defect = _norm(residual.mid) / _norm(target.mid) if size_low > 0 else 0.0
     upper = min(1.0, _norm_high(residual) / size_low) if size_low > 0 else 1.0
-    lower = _lower(key, target, residual.mid, size_high)
+    lower = min(1.0, _lower(key, residual) / size_high)
     full_rank = key.shape[1] >= key.shape[0] and _inverse_gram_norm(key.T) is not None
     droppable = True if full_rank else False if lower > 0 else None
     return ValueDefect(defect, lower, upper, droppable)
 
 
-def _lower(key: Array, target: Ball, direction: Array, size_high: float) -> float:
+def _lower(key: Array, target: Ball) -> float:
+    """A proven lower bound of min_M ‖W_K M − T‖_F, T in the ball; 0 if nothing is proven."""
+    direction = target.mid
     inverse = _inverse_gram_norm(key)
     length = _norm(direction) * (1 + _SLACK)
     if inverse is None or length == 0:
@@ -70,8 +72,8 @@ def _lower(key: Array, target: Ball, direction: Array, size_high: float) -> floa
     product = flat @ target.reshape(-1, 1)
     inner = float(product.mid[0, 0] - product.rad[0, 0])
     leak = _norm_high(Ball.exact(np.ascontiguousarray(key.T)) @ Ball.exact(direction))
-    solution_norm = size_high * float(np.sqrt(inverse)) * (1 + _SLACK)
-    return max(0.0, (inner - leak * solution_norm) / (length * size_high) * (1 - _SLACK))
+    solution_norm = _norm_high(target) * float(np.sqrt(inverse)) * (1 + _SLACK)
+    return max(0.0, (inner - leak * solution_norm) / length * (1 - _SLACK))
 
 
 def _inverse_gram_norm(matrix: Array) -> float | None:
