@@ -43,7 +43,8 @@ PAIRS = 65536
 def emit_numpy(program: Program, header: str = "") -> str:
     """The program as the text of a Python module that imports NumPy only and defines `program.name`.
 
-    header: text put before the code as comment lines. The bytes depend on the arguments alone.
+    header: text put before the code as comment lines; without it, the program and its log. The bytes depend
+    on the arguments alone.
     Raises ValueError for a tree that it cannot print: a name that begins with an underscore or is reserved,
     an unknown function, pairs outside a loop over keys inside a loop over queries, a missing head loop.
     """
@@ -78,10 +79,8 @@ class _Printer(Writer):
         body = [line.replace("_first", first) for line in self.lines[:start]]
         body = _without_idle_casts(body + buffers + self.lines[start:])
         returns = ", ".join([f"_out_{o.name}" for o in outputs] + ["int(_bad)"])
-        comments = [f"# {line}".rstrip() for line in header.splitlines()]
-        doc = [*str(self.p).splitlines(), *([""] if self.p.log else []), *self.p.log]
-        quoted = [f"    {line}".rstrip() for line in doc]
-        quoted[0] = '    r"""' + doc[0]
+        told = header or "\n".join([str(self.p), "", *self.p.log]).rstrip()
+        comments = [f"# {line}".rstrip() for line in told.splitlines()]
         return "\n".join(
             [
                 *comments,
@@ -90,13 +89,26 @@ class _Printer(Writer):
                 "",
                 "@np.errstate(all='ignore')",
                 f"def {self.p.name}({args}):",
-                *quoted,
+                f'    """{self._doc(outputs)}',
+                "",
+                "    The last item counts the rows whose normaliser is NaN or infinite.",
                 '    """',
                 *body,
                 f"    return {returns}",
                 "",
             ]
         )
+
+    def _doc(self, outputs: list[Output]) -> str:
+        """One line: what goes in, with shapes, and what comes out."""
+        rows = {"": "", "i": "n", "j": "m"}
+        shaped = [
+            f"{x.name} ({', '.join(['H', rows[x.axes], *filter(None, [x.feature])])})"
+            for x in self.p.inputs
+            if x.axes
+        ]
+        results = [f"{o.name} ({', '.join(['H', 'n', *filter(None, [o.feature])])})" for o in outputs]
+        return f"Arrays {', '.join(shaped)} of one dtype -> ({', '.join(results)}, count)."
 
     def _sizes(self) -> None:
         row = next(x for x in self.p.inputs if x.axes == "i")
@@ -130,8 +142,8 @@ class _Printer(Writer):
                 self.put("for _h0 in range(0, _H, _hb):")
                 self.depth += 1
                 self.put("_h1 = min(_h0 + _hb, _H)")
-                for inner in body:
-                    self._in_head(inner)
+                for below in body:
+                    self._in_head(below)
                 self.depth -= 1
             case _:
                 raise ValueError(f"{node}: outside the loop over heads only parameters may be computed")

@@ -71,7 +71,7 @@ def test_forms(shape: object, form: str, values: str, dtype: type) -> None:
 
 def test_the_bound_would_catch_a_dropped_term() -> None:
     """The tolerance is not so wide that a kernel without its key norms passes."""
-    q, k, v, bias = data(1, 6, 9, 5, np.float32)
+    q, k, _, bias = data(1, 6, 9, 5, np.float32)
     want, _, bound, _ = reference("gaussian", q, k, k, 2.0, bias, 2.0**-24)
     wrong, _, _ = load(plain("dot"))(q, k, 0.25)
     assert (abs(wrong - want) > bound).any()

@@ -1,0 +1,38 @@
+"""Symbolic derivation and verification of attention, and the kernels that come out of it.
+
+``import projsym`` gives the public functions and imports NumPy only; the symbolic part loads on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from projsym.attention import attention, project
+from projsym.errors import BackendWarning, CompilerError
+from projsym.runtime.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+_LAZY: dict[str, str] = {}
+"""Public name -> module that defines it, imported on first use."""
+
+__all__ = [
+    "BackendWarning",
+    "CompilerError",
+    "__version__",
+    "attention",
+    "get_num_threads",
+    "project",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'projsym' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,209 @@
+"""The public functions: projection onto the keys, and attention with separate values.
+
+Both take arrays whose last two axes are rows and features; all axes before them are heads, and broadcast as
+in NumPy without a copy. An argument is read in place, whatever its leading strides, and copied only if its
+features are not contiguous, or its rows run backwards or are not aligned. Dtypes are float32 or float64, the
+same for all arrays, and are never converted. Anything that `numpy.asarray` gives as such an array is accepted
+(CPU tensors of PyTorch without a gradient too); results are NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from projsym.errors import refused
+from projsym.runtime import arguments as check
+from projsym.runtime.dispatch import run
+from projsym.runtime.layout import Array
+
+Backend = Literal["c", "numpy"] | None
+
+
+@overload
+def project(
+    q: ArrayLike,
+    k: ArrayLike,
+    *,
+    scale: float | None = ...,
+    sigma: float | None = ...,
+    key_bias: ArrayLike | None = ...,
+    return_lse: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Array: ...
+@overload
+def project(
+    q: ArrayLike,
+    k: ArrayLike,
+    *,
+    scale: float | None = ...,
+    sigma: float | None = ...,
+    key_bias: ArrayLike | None = ...,
+    return_lse: Literal[True],
+    backend: Backend = ...,
+) -> tuple[Array, Array]: ...
+def project(
+    q: ArrayLike,
+    k: ArrayLike,
+    *,
+    scale: float | None = None,
+    sigma: float | None = None,
+    key_bias: ArrayLike | None = None,
+    return_lse: bool = False,
+    backend: Backend = None,
+) -> Array | tuple[Array, Array]:
+    """Project queries onto the surface of the keys: the mean of the keys by the weights of each query.
+
+    >>> project(q, k)                     # softmax(q @ k.T / sqrt(d)) @ k
+    >>> project(q, k, sigma=1.5)          # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
+    >>> project(q, k, key_bias=b)         # scores + b, one number a key; -inf excludes a key
+
+    By theorem I.3 the two forms are one: ``sigma`` is ``scale = 1/sigma**2`` with the key bias
+    ``-|k|^2 / (2 sigma^2)``; by I.4 they are equal without a bias if all keys have one norm.
+
+    q: queries (..., n, d). k: keys (..., m, d). key_bias: (..., m), finite or -inf.
+    scale: any finite real number; default 1/sqrt(d) (1 if d = 0).
+    sigma: bandwidth, > 0; selects the Gaussian form.
+    return_lse: also return the natural log of the sum of exp(score), shape (..., n), where the score is
+    ``scale <q, k> + key_bias`` or ``-|q - k|^2 / (2 sigma^2) + key_bias``.
+    backend: "c", "numpy", or None (C if a compiler works, else NumPy, said once by BackendWarning).
+
+    Returns (..., n, d), and (..., n) with ``return_lse``, of the inputs' dtype. A query that sees no key
+    (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the merge, theorem IV.1. With d = 0 all
+    scores are 0 before the bias.
+    Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
+    OverflowError if a score or the lse is outside the range of the dtype; CompilerError for backend "c"
+    without a working compiler.
+    """
+    a, b = check.array("q", q, 2), check.array("k", k, 2)
+    check.same_dtype("q", a, "k", b)
+    d = a.shape[-1]
+    check.length("q", "k", b, -1, d, f"(..., m, {d})")
+    if sigma is not None:
+        if scale is not None:
+            raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
+        name, parameter = "project_gaussian", check.real("sigma", sigma, positive=True)
+    else:
+        name, parameter = "project_dot", _scale(scale, d)
+    arrays, core = {"q": a, "k": b}, {"q": a.shape[:-2], "k": b.shape[:-2]}
+    if key_bias is not None:
+        c = check.array("key_bias", key_bias, 1)
+        check.same_dtype("q", a, "key_bias", c)
+        check.length("k", "key_bias", c, -1, b.shape[-2], f"(..., {b.shape[-2]})")
+        check.bias(c)
+        name, arrays["key_bias"], core["key_bias"] = name + "_biased", c, c.shape[:-1]
+    out, lse = _run(name, arrays, parameter, (("d", d),), check.leading(core), backend)
+    if out.size and math.isnan(out.max()):
+        _explain(arrays, out.dtype)
+    return (out, lse) if return_lse else out
+
+
+@overload
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    scale: float | None = ...,
+    return_lse: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Array: ...
+@overload
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    scale: float | None = ...,
+    return_lse: Literal[True],
+    backend: Backend = ...,
+) -> tuple[Array, Array]: ...
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    scale: float | None = None,
+    return_lse: bool = False,
+    backend: Backend = None,
+) -> Array | tuple[Array, Array]:
+    """Scaled dot-product attention: ``softmax(scale * query @ key.T) @ value``.
+
+    >>> attention(q, k, v)                # q (8, 100, 64), k (8, 50, 64), v (8, 50, 32) -> (8, 100, 32)
+    >>> attention(q, k[:1], v[:1])        # one key head for all query heads, read in place
+
+    query (..., n, d), key (..., m, d), value (..., m, dv); `scale`, `return_lse`, `backend`, empty sizes and
+    errors are as in :func:`project`. The result is (..., n, dv). Values that are NaN or infinite reach
+    every query of their head, as in NumPy; no error is raised for them.
+    """
+    a, b = check.array("query", query, 2), check.array("key", key, 2)
+    c = check.array("value", value, 2)
+    check.same_dtype("query", a, "key", b)
+    check.same_dtype("query", a, "value", c)
+    d, dv = a.shape[-1], c.shape[-1]
+    check.length("query", "key", b, -1, d, f"(..., m, {d})")
+    check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
+    lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
+    arrays = {"q": a, "k": b, "v": c}
+    out, lse = _run("attention", arrays, _scale(scale, d), (("d", d), ("dv", dv)), lead, backend)
+    return (out, lse) if return_lse else out
+
+
+def _scale(scale: Any, d: int) -> float:
+    if scale is None:
+        return 1 / math.sqrt(d) if d else 1.0
+    return check.real("scale", scale)
+
+
+def _run(
+    name: str,
+    arrays: dict[str, Array],
+    parameter: float,
+    sizes: tuple[tuple[str, int], ...],
+    lead: tuple[int, ...],
+    backend: str | None,
+) -> tuple[Array, Array]:
+    """`(out, lse)` of a kernel, or the error that its status means."""
+    dtype = arrays["q"].dtype
+    narrow = {feature for feature, size in sizes if size == 0}
+    given = arrays
+    if narrow:
+        # A kernel has at least one feature: vectors of length 0 become one zero, read for all rows.
+        empty = {x for x in arrays if x != "key_bias" and arrays[x].shape[-1] == 0}
+        zero = np.zeros(1, dtype)
+        arrays = {
+            x: np.broadcast_to(zero, (*a.shape[:-1], 1)) if x in empty else a for x, a in arrays.items()
+        }
+        sizes = tuple((feature, size or 1) for feature, size in sizes)
+    (out, lse), status = run(name, lead, arrays, (parameter,), dtype.name, sizes, backend)
+    if status < 0:
+        raise MemoryError(
+            f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"
+        )
+    if status or (lse.size and lse.min() == -math.inf and not _excluded(lse, arrays, lead)):
+        _explain(given, dtype)
+    return (out[..., :0] if sizes[-1][0] in narrow else out), lse
+
+
+def _excluded(lse: Array, arrays: dict[str, Array], lead: tuple[int, ...]) -> bool:
+    """Whether every row with lse = -inf has no key to see, rather than scores below the dtype's range."""
+    if not arrays["k"].shape[-2]:
+        return True
+    if "key_bias" not in arrays:
+        return False
+    blind = np.isneginf(arrays["key_bias"]).all(axis=-1)
+    return bool((np.isneginf(lse) <= np.broadcast_to(blind, lead)[..., None]).all())
+
+
+def _explain(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
+    """Raise the error behind rows that could not be normalised."""
+    public = {"q": "query", "k": "key"} if "v" in arrays else {"q": "q", "k": "k"}
+    for x, name in public.items():
+        if not np.isfinite(arrays[x]).all():
+            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
+    advice = "use float64, or smaller inputs" if dtype == np.float32 else "use smaller inputs"
+    limit = f"{np.finfo(dtype).max:.2e}"
+    raise OverflowError(f"a score or lse is outside the range of {dtype} (up to {limit}): {advice} or scale")

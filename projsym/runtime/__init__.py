@@ -1,0 +1,1 @@
+"""Compiling, caching, loading and calling the committed kernels. Imports NumPy, never SymPy."""

@@ -1,0 +1,85 @@
+"""Checks of what a user passes. Every refusal names the argument, what was given and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from projsym.errors import refused
+from projsym.runtime.layout import Array
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+ALLOWED = "an array of float32 or float64"
+
+
+def array(name: str, value: Any, ndim: int) -> Array:
+    """`value` as a NumPy array of float32 or float64 with at least `ndim` axes; never converts a dtype.
+
+    Raises TypeError for another dtype, a masked array, or an object that NumPy cannot view as an array (a
+    tensor that requires a gradient or lives on a GPU), ValueError for too few axes.
+    """
+    if type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(refused(name, "a masked array", f"{ALLOWED} (exclude keys by key_bias = -inf)"))
+        try:
+            value = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as e:
+            raise TypeError(refused(name, f"{type(value).__name__} ({e})", ALLOWED)) from e
+    if value.dtype != FLOAT32 and value.dtype != FLOAT64:
+        given = f"{value.dtype.str if value.dtype.kind == 'f' else value.dtype} array"
+        raise TypeError(refused(name, given, f"{ALLOWED}, in native byte order; convert it with .astype"))
+    if value.ndim < ndim:
+        axes = "at least 2 axes: (..., rows, features)" if ndim == 2 else "at least 1 axis: (..., keys)"
+        raise ValueError(refused(name, f"shape {value.shape}", axes))
+    return value  # type: ignore[no-any-return]
+
+
+def same_dtype(first: str, x: Array, name: str, y: Array) -> None:
+    """Raises TypeError if the dtypes differ."""
+    if x.dtype != y.dtype:
+        raise TypeError(refused(name, y.dtype, f"{x.dtype}, the dtype of {first}"))
+
+
+def length(first: str, name: str, y: Array, axis: int, size: int, pattern: str) -> None:
+    """Raises ValueError unless axis `axis` of `y` has length `size`, which it shares with `first`."""
+    if y.shape[axis] != size:
+        allowed = f"shape {pattern} as in {first}"
+        raise ValueError(refused(name, f"shape {y.shape}", allowed))
+
+
+def leading(parts: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Leading axes of the result. Raises ValueError, naming every argument, if they do not broadcast."""
+    shapes = list(parts.values())
+    if all(s == shapes[0] for s in shapes[1:]):
+        return shapes[0]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as e:
+        given = ", ".join(f"{s} of {name}" for name, s in parts.items())
+        allowed = "axes that broadcast as in NumPy"
+        raise ValueError(refused("leading axes of " + ", ".join(parts), given, allowed)) from e
+
+
+def real(name: str, value: Any, positive: bool = False) -> float:
+    """A finite real number as a float. Raises TypeError (also for bool and arrays) or ValueError."""
+    allowed = "a finite real number" + (" greater than 0" if positive else "")
+    if type(value) is not float:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+            raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
+        try:
+            value = float(value)
+        except OverflowError as e:
+            raise ValueError(refused(name, "a number outside the range of float64", allowed)) from e
+    if not math.isfinite(value) or (positive and value <= 0):
+        raise ValueError(refused(name, repr(value), allowed))
+    return float(value)
+
+
+def bias(x: Array) -> None:
+    """Raises ValueError if a key bias holds NaN or plus infinity."""
+    if not (x < math.inf).all():
+        given = "NaN" if np.isnan(x).any() else "+inf"
+        raise ValueError(refused("key_bias", given, "finite numbers and -inf (which excludes a key)"))

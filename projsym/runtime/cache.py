@@ -1,0 +1,118 @@
+"""Compiled kernels on disk: found by the hash of everything that made them, written once, by one process."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from projsym.errors import BackendWarning, CompilerError
+from projsym.runtime.compiler import Compiler, cpu_features
+
+
+def user_cache() -> Path:
+    """``$PROJSYM_CACHE_DIR``, else a folder of this package in the platform's cache folder of the user."""
+    if chosen := os.environ.get("PROJSYM_CACHE_DIR"):
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "projsym"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "projsym"
+
+
+def cache_dir() -> Path:
+    """`user_cache` if it can be written to; else a private temporary folder, said once by BackendWarning."""
+    return _writable(user_cache())
+
+
+@functools.cache
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as e:
+        instead = Path(tempfile.mkdtemp(prefix="projsym-"))
+        atexit.register(_remove, instead, os.getpid())
+        warnings.warn(
+            f"kernel cache {folder} cannot be written to ({e.strerror}); kernels of this process are kept in "
+            f"{instead}. Set PROJSYM_CACHE_DIR to a writable folder to compile once for all processes",
+            BackendWarning,
+            stacklevel=2,
+        )
+        return instead
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes; it ends with the process, however that ends."""
+    import fcntl
+
+    with open(path, "w", encoding="utf-8") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(f, fcntl.LOCK_UN)
+
+
+def key(source: str, flags: tuple[str, ...], compiler: Compiler) -> str:
+    """The name of a compiled kernel: SHA-256 of source, flags and macros, compiler version, CPU features."""
+    parts = [source, *flags, compiler.version, cpu_features()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def compiled(source: str, name: str, macros: tuple[str, ...], compiler: Compiler) -> Path:
+    """The shared library of a C source, compiled now or before.
+
+    macros: ``-D`` flags. A compiler that refuses ``-fopenmp`` gives a library that uses one thread.
+    Raises CompilerError with the command and the compiler's output.
+    """
+    folder = cache_dir()
+    failures: list[CompilerError] = []
+    for openmp in (True, False):
+        flags = (*compiler.flags(openmp), *macros)
+        target = folder / f"{name}-{key(source, flags, compiler)[:32]}.so"
+        if target.exists():
+            return target
+        try:
+            with locked(target.with_suffix(".lock")):
+                if not target.exists():
+                    _compile(source, flags, compiler, target)
+            return target
+        except CompilerError as e:
+            failures.append(e)
+    raise failures[0]
+
+
+def _compile(source: str, flags: tuple[str, ...], compiler: Compiler, target: Path) -> None:
+    """Compile next to `target` and move the result there in one step."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
+        c, so = Path(work) / "kernel.c", Path(work) / "kernel.so"
+        c.write_text(source, encoding="utf-8")
+        command = [*compiler.command, *flags, str(c), "-o", str(so), "-lm"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as e:
+            raise CompilerError(f"cannot run the C compiler: {e}\ncommand: {shlex.join(command)}") from e
+        if done.returncode or not so.exists():
+            raise CompilerError(
+                f"the C compiler failed with status {done.returncode}\ncommand: {shlex.join(command)}\n"
+                f"output:\n{done.stdout}{done.stderr}"
+            )
+        os.replace(so, target)

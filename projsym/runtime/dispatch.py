@@ -1,0 +1,71 @@
+"""Which backend runs a kernel; compiled kernels are kept for the life of the process."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+
+from projsym.errors import BackendWarning, CompilerError, refused
+from projsym.runtime import manifest
+from projsym.runtime.c_kernel import CKernel
+from projsym.runtime.layout import Array
+from projsym.runtime.numpy_kernel import NumpyKernel
+
+Kernel = CKernel | NumpyKernel
+BACKENDS = (None, "c", "numpy")
+
+_kernels: dict[tuple[object, ...], Kernel] = {}
+_said: set[str] = set()
+_lock = threading.Lock()
+
+
+def run(
+    name: str,
+    lead: tuple[int, ...],
+    arrays: Mapping[str, Array],
+    parameters: Sequence[float],
+    dtype: str,
+    sizes: tuple[tuple[str, int], ...],
+    backend: str | None,
+) -> tuple[list[Array], int]:
+    """Outputs and status of kernel `name`; see :class:`projsym.runtime.c_kernel.CKernel`.
+
+    sizes: pairs of a feature and its length. backend: "c", "numpy", or None: C where a compiler works, else
+    NumPy after one BackendWarning. Raises ValueError for another backend, CompilerError for "c" without a
+    working compiler.
+    """
+    kernel = _kernels.get((name, dtype, sizes, backend, manifest.KERNELS))
+    if kernel is None:
+        with _lock:
+            kernel = _make(name, dtype, sizes, backend)
+    return kernel(lead, arrays, parameters)
+
+
+def _make(name: str, dtype: str, sizes: tuple[tuple[str, int], ...], backend: str | None) -> Kernel:
+    if backend not in BACKENDS:
+        raise ValueError(refused("backend", repr(backend), "'c', 'numpy' or None"))
+    key = (name, dtype, sizes, backend, manifest.KERNELS)
+    if key in _kernels:
+        return _kernels[key]
+    entry = manifest.load(manifest.KERNELS)[name]
+    kernel: Kernel
+    if backend == "numpy":
+        kernel = NumpyKernel(entry)
+    else:
+        try:
+            kernel = CKernel(entry, dtype, dict(sizes))
+        except CompilerError as e:
+            if backend == "c":
+                raise
+            _say(f"using the slower NumPy kernels: {e}")
+            kernel = NumpyKernel(entry)
+    _kernels[key] = kernel
+    return kernel
+
+
+def _say(message: str) -> None:
+    """Warn once in a process about one cause."""
+    if message not in _said:
+        _said.add(message)
+        warnings.warn(message, BackendWarning, stacklevel=6)

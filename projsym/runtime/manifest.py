@@ -1,0 +1,62 @@
+"""The list of committed kernels: names, inputs, outputs, files. Plain data, read once."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+KERNELS = Path(__file__).resolve().parent.parent / "kernels"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An input. axes: "" parameter, "i" one per query, "j" one per key; feature: "" for a scalar."""
+
+    name: str
+    axes: str
+    feature: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kernel. `outputs` are pairs of a name and its feature ("" for one number a query)."""
+
+    name: str
+    inputs: tuple[Argument, ...]
+    outputs: tuple[tuple[str, str], ...]
+    files: dict[str, str]
+    folder: Path
+
+    @property
+    def vectors(self) -> tuple[Argument, ...]:
+        return tuple(x for x in self.inputs if x.feature)
+
+    @property
+    def scalars(self) -> tuple[Argument, ...]:
+        return tuple(x for x in self.inputs if x.axes and not x.feature)
+
+    @property
+    def parameters(self) -> tuple[Argument, ...]:
+        return tuple(x for x in self.inputs if not x.axes)
+
+    def source(self, target: str) -> str:
+        """The text of the file for ``"c/float32"``, ``"c/float64"`` or ``"numpy"``."""
+        return (self.folder / self.files[target]).read_text(encoding="utf-8")
+
+
+@functools.cache
+def load(folder: Path = KERNELS) -> dict[str, Entry]:
+    """All kernels of a folder by name. Raises FileNotFoundError if it holds no ``manifest.json``."""
+    data = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return {
+        name: Entry(
+            name,
+            tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
+            tuple((x["name"], x["feature"]) for x in e["outputs"]),
+            dict(e["files"]),
+            folder,
+        )
+        for name, e in data["kernels"].items()
+    }

@@ -1,0 +1,55 @@
+"""A kernel as its committed NumPy module."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from projsym.runtime.layout import Array
+from projsym.runtime.manifest import Entry
+
+
+class NumpyKernel:
+    """Calls the generated function on views `(H, rows, features)`. BLAS threads are NumPy's own."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        path = entry.folder / entry.files["numpy"]
+        spec = importlib.util.spec_from_file_location(f"projsym.kernels.{entry.name}", path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"cannot load {path}")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self._function: Callable[..., tuple[Any, ...]] = getattr(module, entry.name)
+
+    def __call__(
+        self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float]
+    ) -> tuple[list[Array], int]:
+        """As :meth:`projsym.runtime.c_kernel.CKernel.__call__`, with status 0 or the number of rows."""
+        core = {x.name: 2 if x.feature else 1 for x in self.entry.inputs if x.axes}
+        views = {x: np.broadcast_to(arrays[x], lead + arrays[x].shape[-c:]) for x, c in core.items()}
+        return self._run(lead, views, core, parameters)
+
+    def _run(
+        self,
+        lead: tuple[int, ...],
+        views: dict[str, Array],
+        core: dict[str, int],
+        parameters: Sequence[float],
+    ) -> tuple[list[Array], int]:
+        """One call if the leading axes of every array merge into one without a copy, else one per index."""
+        try:
+            flat = {x: v.reshape((-1, *v.shape[-core[x] :]), copy=False) for x, v in views.items()}
+        except ValueError:
+            parts = [
+                self._run(lead[1:], {x: v[i] for x, v in views.items()}, core, parameters)
+                for i in range(lead[0])
+            ]
+            return [np.stack(o) for o in zip(*(p for p, _ in parts), strict=True)], sum(b for _, b in parts)
+        values = iter(parameters)
+        args = [flat[x.name] if x.axes else next(values) for x in self.entry.inputs]
+        *outputs, bad = self._function(*args)
+        return [o.reshape((*lead, *o.shape[1:])) for o in outputs], bad

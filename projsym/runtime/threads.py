@@ -1,0 +1,65 @@
+"""How many threads a C kernel may use."""
+
+from __future__ import annotations
+
+import os
+
+from projsym.errors import refused
+
+_chosen: int | None = None
+_used_here = False
+_single = False
+
+
+def default_threads() -> int:
+    """The first number of ``OMP_NUM_THREADS``, else the number of CPUs that this process may run on."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isascii() and first.isdigit() and int(first) > 0:
+        return int(first)
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the number of threads of the C kernels (results do not depend on it); None restores the default.
+
+    Raises TypeError if `n` is not an integer and ValueError if it is less than 1. The NumPy kernels use the
+    threads of NumPy's BLAS library, which this does not set.
+    """
+    global _chosen
+    if n is None:
+        _chosen = None
+        return
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(
+            refused("n", f"{n!r} of type {type(n).__name__}", "an integer of at least 1, or None")
+        )
+    value = n.__index__()
+    if not 1 <= value <= 2**31 - 1:
+        raise ValueError(refused("n", value, "an integer from 1 to 2**31 - 1, or None"))
+    _chosen = value
+
+
+def get_num_threads() -> int:
+    """The number of threads that the next C kernel may use."""
+    return (_chosen or default_threads()) if not _single else 1
+
+
+def threads_for_call() -> int:
+    """`get_num_threads`, and note that this process may have started a pool of threads."""
+    global _used_here
+    n = get_num_threads()
+    _used_here = _used_here or n > 1
+    return n
+
+
+def _after_fork_in_child() -> None:
+    # A forked child has none of the threads of its parent's OpenMP pool, and GNU OpenMP waits for them for
+    # ever. One thread needs no pool.
+    global _single
+    _single = _single or _used_here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
