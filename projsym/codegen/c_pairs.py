@@ -78,19 +78,25 @@ class Pairs:
         t, dot = self.text, nest.dot
         _, key = row_key(self.plan, dot)
         f = self.plan.vectors[key].feature
-        head = (f"INLINE void {self.name}_pairs{n}(const int C, const {self.name}_args *a, {self.name}_work *w, "
-                f"const T *vec_{key}, long h, long j0, long nk, long j, long v)")
+        head = (
+            f"INLINE void {self.name}_pairs{n}(const int C, const {self.name}_args *a, {self.name}_work *w, "
+            f"const T *vec_{key}, long h, long j0, long nk, long j, long v)"
+        )
         with t.block(head):
             self._context(nest)
-            t("V acc[32];",
-              "UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};",
-              f"OUTER(TILE_KEYS, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, "
-              f"BLOCK_i, D_{f});")
+            t(
+                "V acc[32];",
+                "UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};",
+                f"OUTER(TILE_KEYS, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, "
+                f"BLOCK_i, D_{f});",
+            )
             with t.block("UNROLL for (int c = 0; c < C; c++)"):
                 self._rows(nest, "(v + c)*W")
                 with t.block("UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk)"):
-                    t("const long at = (j + r)*BLOCK_i + (v + c)*W;",
-                      f"const V pair_{dot.name} = acc[r*C + c];")
+                    t(
+                        "const long at = (j + r)*BLOCK_i + (v + c)*W;",
+                        f"const V pair_{dot.name} = acc[r*C + c];",
+                    )
                     self._body(nest)
                 for s in self._states(nest):
                     t(f"STORE(w->row_{s} + (v + c)*W, row_{s});")
@@ -99,8 +105,10 @@ class Pairs:
     def sweep(self, n: int, nest: Nest) -> None:
         """A nest without an inner product: one vector of queries, all keys of the block."""
         t = self.text
-        head = (f"INLINE void {self.name}_pairs{n}(const {self.name}_args *a, {self.name}_work *w, "
-                "long h, long j0, long nk, long v)")
+        head = (
+            f"INLINE void {self.name}_pairs{n}(const {self.name}_args *a, {self.name}_work *w, "
+            "long h, long j0, long nk, long v)"
+        )
         with t.block(head):
             self._context(nest)
             t("enum { r = 0 };")
@@ -127,8 +135,10 @@ class Pairs:
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     f = self.plan.vectors[key].feature
-                    t(f"CONTRACT(w->sum_{name}, w->pair{self.plan.buffers[weight]}, vec_{key}, P_{f}, BLOCK_i, "
-                      "nq, nk);")
+                    t(
+                        f"CONTRACT(w->sum_{name}, w->pair{self.plan.buffers[weight]}, vec_{key}, "
+                        f"P_{f}, BLOCK_i, nq, nk);"
+                    )
 
     def _call(self, n: int, nest: Nest) -> None:
         t = self.text
@@ -138,10 +148,12 @@ class Pairs:
         _, key = row_key(self.plan, nest.dot)
         rest = f"a, w, vec_{key}, h, j0, nk, j, v);"
         with t.block("for (long j = 0; j < nk; j += TILE_KEYS)"):
-            t("long v = 0;",
-              "for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)",
-              f"  {self.name}_pairs{n}(TILE_QUERY_VECTORS, {rest}",
-              f"for (; v < nv; v++) {self.name}_pairs{n}(1, {rest}")
+            t(
+                "long v = 0;",
+                "for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)",
+                f"  {self.name}_pairs{n}(TILE_QUERY_VECTORS, {rest}",
+                f"for (; v < nv; v++) {self.name}_pairs{n}(1, {rest}",
+            )
 
     def _rescale(self, step: Rescale) -> None:
         t = self.text

@@ -52,7 +52,11 @@ class Nest:
         """All symbols that this nest reads."""
         out: set[sp.Symbol] = set()
         for s in self.body:
-            out |= s.value.free_symbols if isinstance(s, Let) else {s.of if isinstance(s, RunningMax) else s.weight}
+            out |= (
+                s.value.free_symbols
+                if isinstance(s, Let)
+                else {s.of if isinstance(s, RunningMax) else s.weight}
+            )
         return out
 
 
@@ -81,7 +85,13 @@ class Plan:
         """Values of those axes that the key loop reads, sorted."""
         out: set[sp.Symbol] = set()
         for p in self.phases:
-            out |= p.read() if isinstance(p, Nest) else p.factor.free_symbols if isinstance(p, Rescale) else set()
+            out |= (
+                p.read()
+                if isinstance(p, Nest)
+                else p.factor.free_symbols
+                if isinstance(p, Rescale)
+                else set()
+            )
         return sorted((s for s in out if self.axes[s] == axes), key=str)
 
     def states(self) -> set[sp.Symbol]:
@@ -150,8 +160,9 @@ def _phases(pairs: Loop) -> list[Phase]:
                 phases += [*waiting, s]
                 waiting.clear()
             case _:
-                raise ValueError(f"{getattr(s, 'name', s)} cannot stand in the loop over keys: "
-                                 "hoist the program first")
+                raise ValueError(
+                    f"{getattr(s, 'name', s)} cannot stand in the loop over keys: hoist the program first"
+                )
     close()
     return phases + waiting
 
@@ -198,7 +209,20 @@ def plan(program: Program) -> Plan:
     scalars = {x.name: x for x in program.inputs if not x.feature}
     phases = _phases(pairs)
     before = _level(rows.body[:at], (Let, Dot), "before the loop over keys", "i")
-    after = _level(rows.body[at + 1:], (Let, Dot, Output), "after the loop over keys", "i")
+    after = _level(rows.body[at + 1 :], (Let, Dot, Output), "after the loop over keys", "i")
     parameters = _level(program.body, (Let,), "at the top", "")
-    return Plan(program, program.axes(), vectors, scalars, parameters, heads, key_loops,  # type: ignore[arg-type]
-                rows, before, pairs, after, phases, _buffers(phases))  # type: ignore[arg-type]
+    return Plan(
+        program,
+        program.axes(),
+        vectors,
+        scalars,
+        parameters,
+        heads,
+        key_loops,  # type: ignore[arg-type]
+        rows,
+        before,
+        pairs,
+        after,
+        phases,
+        _buffers(phases),
+    )  # type: ignore[arg-type]

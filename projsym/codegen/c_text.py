@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+WIDTH = 110
 
 
 class Text:
@@ -14,8 +17,25 @@ class Text:
         self.depth = 0
 
     def __call__(self, *lines: str) -> None:
-        """Add lines at the present depth; preprocessor lines are not indented."""
-        self.lines += [line if line.startswith("#") else "  " * self.depth + line for line in lines]
+        """Add lines at the present depth, long ones wrapped at blanks; directives stay as they are."""
+        for line in lines:
+            pad = "  " * self.depth
+            if line.startswith("#") or len(pad + line) <= WIDTH:
+                self.lines.append(line if line.startswith("#") or not line else pad + line)
+            else:
+                self.lines += textwrap.wrap(
+                    line,
+                    WIDTH,
+                    initial_indent=pad,
+                    subsequent_indent=pad + "    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                    drop_whitespace=True,
+                )
+
+    def raw(self, text: str) -> None:
+        """Add finished text as it is."""
+        self.lines += text.splitlines()
 
     @contextmanager
     def block(self, head: str, end: str = "}") -> Iterator[None]:

@@ -43,8 +43,10 @@ class ISA:
         for tall, wide in (("keys", "query_vectors"), ("rows", "features")):
             r, c = self.tile(tiles, tall), self.tile(tiles, wide)
             if r * c + c + 1 > self.registers:
-                raise ValueError(f"tile: {tall}={r} by {wide}={c} needs {r * c + c + 1} vector registers, "
-                                 f"{self.name} has {self.registers}")
+                raise ValueError(
+                    f"tile: {tall}={r} by {wide}={c} needs {r * c + c + 1} vector registers, "
+                    f"{self.name} has {self.registers}"
+                )
 
 
 def _x86(bits: str) -> dict[str, tuple[str, str]]:
@@ -65,22 +67,43 @@ def _neon(op: str, args: str) -> tuple[str, str]:
 
 
 ISAS = (
-    ISA("avx512", "defined(__AVX512F__)", "immintrin.h", 64, 32, {
-        **_x86("512"),
-        "ROUND(a)": ("_mm512_roundscale_ps(a, 8)", "_mm512_roundscale_pd(a, 8)"),
-        "SCALE(p, n)": ("_mm512_scalef_ps(p, n)", "_mm512_scalef_pd(p, n)"),
-    }),
-    ISA("avx2", "defined(__AVX2__) && defined(__FMA__)", "immintrin.h", 32, 16, {
-        **_x86("256"),
-        "ROUND(a)": ("_mm256_round_ps(a, 8)", "_mm256_round_pd(a, 8)"),
-    }),
-    ISA("neon", "defined(__ARM_NEON) && defined(__aarch64__)", "arm_neon.h", 16, 32, {
-        "FMA(a, b, c)": _neon("vfmaq", "c a b"),
-        "MAX(a, b)": _neon("vmaxq", "a b"),
-        "MIN(a, b)": _neon("vminq", "a b"),
-        "SQRT(a)": _neon("vsqrtq", "a"),
-        "ROUND(a)": _neon("vrndnq", "a"),
-    }),
+    ISA(
+        "avx512",
+        "defined(__AVX512F__)",
+        "immintrin.h",
+        64,
+        32,
+        {
+            **_x86("512"),
+            "ROUND(a)": ("_mm512_roundscale_ps(a, 8)", "_mm512_roundscale_pd(a, 8)"),
+            "SCALE(p, n)": ("_mm512_scalef_ps(p, n)", "_mm512_scalef_pd(p, n)"),
+        },
+    ),
+    ISA(
+        "avx2",
+        "defined(__AVX2__) && defined(__FMA__)",
+        "immintrin.h",
+        32,
+        16,
+        {
+            **_x86("256"),
+            "ROUND(a)": ("_mm256_round_ps(a, 8)", "_mm256_round_pd(a, 8)"),
+        },
+    ),
+    ISA(
+        "neon",
+        "defined(__ARM_NEON) && defined(__aarch64__)",
+        "arm_neon.h",
+        16,
+        32,
+        {
+            "FMA(a, b, c)": _neon("vfmaq", "c a b"),
+            "MAX(a, b)": _neon("vmaxq", "a b"),
+            "MIN(a, b)": _neon("vminq", "a b"),
+            "SQRT(a)": _neon("vsqrtq", "a"),
+            "ROUND(a)": _neon("vrndnq", "a"),
+        },
+    ),
     ISA("c", "1", "", 16, 16),
 )
 
@@ -113,9 +136,16 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
     horner = [f"V p = SET1({c[-1]});", *(f"p = FMA(p, f, SET1({x}));" for x in reversed(c[:-1]))]
     mantissa, low, high, flush = (23, -125, 128, -160) if single else (52, -1021, 1024, -1100)
     return _PRELUDE.format(
-        T="float" if single else "double", I="int" if single else "long long", isa="\n".join(lines),
-        magic=repr(1.5 * 2.0**mantissa), mantissa=mantissa, low=low, high=high, flush=flush,
-        lowest="FLT_MAX" if single else "DBL_MAX", sqrt="sqrtf" if single else "sqrt",
+        T="float" if single else "double",
+        I="int" if single else "long long",
+        isa="\n".join(lines),
+        magic=repr(1.5 * 2.0**mantissa),
+        mantissa=mantissa,
+        low=low,
+        high=high,
+        flush=flush,
+        lowest="FLT_MAX" if single else "DBL_MAX",
+        sqrt="sqrtf" if single else "sqrt",
         horner="\n  ".join(horner),
     )
 

@@ -101,8 +101,11 @@ def online(program: Program) -> Program:
     for node in loop.body:
         if isinstance(node, Let) and node.name in lets:
             if not placed:
-                body += [Let(score, "ij", e.args[0]), RunningMax(top, old, score),
-                         Rescale(sums, exp2(old - top))]
+                body += [
+                    Let(score, "ij", e.args[0]),
+                    RunningMax(top, old, score),
+                    Rescale(sums, exp2(old - top)),
+                ]
                 placed = True
             body.append(Let(node.name, "ij", node.value.xreplace({e: exp2(score - top)})))
         else:

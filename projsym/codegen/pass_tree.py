@@ -67,8 +67,9 @@ def pair_loop(program: Program) -> Loop:
     """The loop over keys that accumulates the sums; ValueError unless there is exactly one."""
     found = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]
     if len(found) != 1:
-        raise ValueError(f"{program.name}: one loop over keys inside the loop over queries expected, "
-                         f"found {len(found)}")
+        raise ValueError(
+            f"{program.name}: one loop over keys inside the loop over queries expected, found {len(found)}"
+        )
     return found[0]
 
 
@@ -88,7 +89,10 @@ def rebuild(body: tuple[Node, ...], old: Node, new: tuple[Node, ...]) -> tuple[N
 def map_nodes(body: tuple[Node, ...], change: Callable[[Node], Node]) -> tuple[Node, ...]:
     """Every node changed, children first."""
     return tuple(
-        change(Loop(node.axis, map_nodes(node.body, change), node.block, node.parallel)
-               if isinstance(node, Loop) else node)
+        change(
+            Loop(node.axis, map_nodes(node.body, change), node.block, node.parallel)
+            if isinstance(node, Loop)
+            else node
+        )
         for node in body
     )

@@ -79,8 +79,11 @@ def fold_scale(program: Program) -> Program:
     for n, dot in enumerate(loop.body):
         if not (isinstance(dot, Dot) and dot.axes == "ij"):
             continue
-        values = {k: _spread(let.value) for k, let in enumerate(body)
-                  if isinstance(let, Let) and let.value.has(dot.name)}
+        values = {
+            k: _spread(let.value)
+            for k, let in enumerate(body)
+            if isinstance(let, Let) and let.value.has(dot.name)
+        }
         found = [_coefficients(v, dot.name) for v in values.values()]
         flat = [u for us in found if us is not None for u in us]
         if None in found or not flat:
@@ -95,7 +98,7 @@ def fold_scale(program: Program) -> Program:
 
 
 def block(program: Program, axis: str, size: int) -> Program:
-    """Cut the loop over pairs of `axis` ("i" or "j") into blocks of `size` [IV.1 for keys; rows are independent].
+    """Cut the loop over pairs of `axis` into blocks of `size` ["j": IV.1; "i": rows are independent].
 
     Raises ValueError for another axis, a size that is no positive integer, or a loop already cut.
     """
@@ -111,7 +114,7 @@ def block(program: Program, axis: str, size: int) -> Program:
 
 
 def parallel(program: Program, *axes: str) -> Program:
-    """Run the loops over `axes` in parallel [independence of rows]; ValueError where a loop carries a state."""
+    """Run the loops over `axes` in parallel [independence of rows]; ValueError where one carries sums."""
     for axis in axes:
         found = list(loops(program.body, axis))
         if not found:

@@ -42,7 +42,7 @@ def _fraction(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     top, bottom = [], []
     for f in _ordered(e) if e.is_Mul else [e]:
         if f.is_Pow and f.exp.is_Rational and f.exp < 0:
-            bottom.append(f.base ** -f.exp)
+            bottom.append(f.base**-f.exp)
         else:
             top.append(f)
     return sp.Mul(*top), sp.Mul(*bottom)
@@ -54,6 +54,7 @@ def scalar(e: sp.Expr, name: Name, sums: frozenset[sp.Symbol] = frozenset()) -> 
     name: the C text of a symbol. sums: row states; what is divided by an expression in them is 0 where that
     expression is 0. Raises `Unprintable` for functions other than those in the table.
     """
+
     def go(x: sp.Expr) -> str:
         return scalar(x, name, sums)
 
@@ -103,6 +104,7 @@ def vector(e: sp.Expr, name: Name) -> str:
 
     name: the C text, an atom of type V, of a symbol. Powers must be integers or halves. Raises `Unprintable`.
     """
+
     def go(x: sp.Expr) -> str:
         return vector(x, name)
 
@@ -123,7 +125,7 @@ def vector(e: sp.Expr, name: Name) -> str:
         return "(" + "*".join(go(a) for a in factors) + ")"
     if e.is_Pow and (2 * e.exp).is_Integer:
         n, half = divmod(int(2 * e.exp), 2)
-        parts = ([f"POWER_{n}({go(e.base)})" if n > 1 else go(e.base)] if n else [])
+        parts = [f"POWER_{n}({go(e.base)})" if n > 1 else go(e.base)] if n else []
         parts += [f"SQRT({go(e.base)})"] if half else []
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):

@@ -12,9 +12,15 @@ from projsym.codegen.program import Let, Program
 
 # Register tiles: as many accumulators as registers allow, and enough of them to hide the latency of an FMA.
 TILES = {
-    "query_vectors": 3, "keys": 8, "rows": 6, "features": 4,
-    "avx2_keys": 4, "avx2_features": 2,
-    "c_query_vectors": 2, "c_keys": 4, "c_features": 2,
+    "query_vectors": 3,
+    "keys": 8,
+    "rows": 6,
+    "features": 4,
+    "avx2_keys": 4,
+    "avx2_features": 2,
+    "c_query_vectors": 2,
+    "c_keys": 4,
+    "c_features": 2,
 }
 
 
@@ -74,7 +80,7 @@ def apply(program: Program, steps: Iterable[Step]) -> Program:
 
 
 def default(program: Program, dtype: str) -> list[Step]:
-    """The measured choice for `dtype` ("float32" or "float64"): any number may be changed, none affects a value.
+    """The measured choice for `dtype` ("float32" or "float64"); other numbers give the same values.
 
     The running maximum is used wherever it is legal: it is safe for every input.
     """
@@ -86,8 +92,15 @@ def default(program: Program, dtype: str) -> list[Step]:
         if _shifts(program):
             steps.append(online())
     keys, queries = (128 if dtype == "float32" else 64), 48
-    return [*steps, fold_scale(), hoist(), block("j", keys), block("i", queries),
-            tile(**TILES), parallel("h", "i")]
+    return [
+        *steps,
+        fold_scale(),
+        hoist(),
+        block("j", keys),
+        block("i", queries),
+        tile(**TILES),
+        parallel("h", "i"),
+    ]
 
 
 def _shifts(program: Program) -> bool:

@@ -30,22 +30,26 @@ ISAS = [isa for isa in ISA_FLAGS if cpu_has(isa)]
 class Kernel:
     """A compiled program; call it with arrays (H, n, d) by input name, and parameters."""
 
-    def __init__(self, program: Program, dtype: str, isa: str, sizes: dict[str, int], folder: Path,
-                 openmp: bool = True) -> None:
+    def __init__(
+        self, program: Program, dtype: str, isa: str, sizes: dict[str, int], folder: Path, openmp: bool = True
+    ) -> None:
         self.program, self.dtype, self.sizes = program, np.dtype(dtype), sizes
         key = f"{program.name}_{dtype}_{isa}_{'_'.join(map(str, sizes.values()))}_{openmp:d}"
         source, library = folder / f"{key}.c", folder / f"{key}.so"
         source.write_text(emit_c(program, dtype))
         defines = [f"-DD_{f}={n}" for f, n in sizes.items()]
         threads = ["-fopenmp"] if openmp else []
-        subprocess.run(["gcc", *FLAGS, *threads, *ISA_FLAGS[isa], *defines, str(source), "-o", str(library), "-lm"],
-                       check=True)
+        subprocess.run(
+            ["gcc", *FLAGS, *threads, *ISA_FLAGS[isa], *defines, str(source), "-o", str(library), "-lm"],
+            check=True,
+        )
         self.function = getattr(ctypes.CDLL(str(library)), program.name)
         self.function.restype = ctypes.c_int
         self.outputs = [s for s in program.statements() if isinstance(s, Output)]
 
-    def __call__(self, threads: int = 1, skip: tuple[str, ...] = (), **given: np.ndarray | float) -> tuple[
-            int, dict[str, np.ndarray]]:
+    def __call__(
+        self, threads: int = 1, skip: tuple[str, ...] = (), **given: np.ndarray | float
+    ) -> tuple[int, dict[str, np.ndarray]]:
         """The status and the outputs; outputs start as NaN, so that an unwritten one shows."""
         arrays = {x.name: np.asarray(given[x.name]) for x in self.program.inputs if x.axes}
         assert all(a.dtype == self.dtype for a in arrays.values())
@@ -53,19 +57,28 @@ class Kernel:
         keys = next(arrays[x.name] for x in self.program.inputs if x.axes == "j" and x.feature)
         heads, n, m, item = rows.shape[0], rows.shape[1], keys.shape[1], self.dtype.itemsize
         args: list[object] = [ctypes.c_long(heads), ctypes.c_long(n), ctypes.c_long(m)]
-        at = {name: np.array([h * a.strides[0] // item for h in range(heads)], np.int64)
-              for name, a in arrays.items()}
+        at = {
+            name: np.array([h * a.strides[0] // item for h in range(heads)], np.int64)
+            for name, a in arrays.items()
+        }
         for x in self.program.inputs:
             if x.feature:
                 a = arrays[x.name]
-                args += [ctypes.c_void_p(a.ctypes.data), ctypes.c_void_p(at[x.name].ctypes.data),
-                         ctypes.c_long(a.strides[1] // item)]
+                args += [
+                    ctypes.c_void_p(a.ctypes.data),
+                    ctypes.c_void_p(at[x.name].ctypes.data),
+                    ctypes.c_long(a.strides[1] // item),
+                ]
         for x in self.program.inputs:
             if x.axes and not x.feature:
                 args += [ctypes.c_void_p(arrays[x.name].ctypes.data), ctypes.c_void_p(at[x.name].ctypes.data)]
         args += [ctypes.c_double(float(given[x.name])) for x in self.program.inputs if not x.axes]
-        out = {o.name: np.full((heads, n, self.sizes[o.feature]) if o.feature else (heads, n), np.nan, self.dtype)
-               for o in self.outputs}
+        out = {
+            o.name: np.full(
+                (heads, n, self.sizes[o.feature]) if o.feature else (heads, n), np.nan, self.dtype
+            )
+            for o in self.outputs
+        }
         args += [ctypes.c_void_p(None if o.name in skip else out[o.name].ctypes.data) for o in self.outputs]
         status = self.function(*args, ctypes.c_int(threads))
         return status, out

@@ -26,22 +26,40 @@ SIGMA, SCALE, BIAS = Input("sigma", ""), Input("scale", ""), Input("key_bias", "
 R2 = q_q - 2 * q_k + k_k
 
 
-def program(name: str, pairs: list[Node], weight: sp.Expr, lse: sp.Expr, *extra: Input,
-            values: bool = False, after: tuple[Node, ...] = (), names: tuple[str, str] = ("q", "k")) -> Program:
+def program(
+    name: str,
+    pairs: list[Node],
+    weight: sp.Expr,
+    lse: sp.Expr,
+    *extra: Input,
+    values: bool = False,
+    after: tuple[Node, ...] = (),
+    names: tuple[str, str] = ("q", "k"),
+) -> Program:
     """A normalised weighted sum of the keys, or of separate values; `names` of the query and the keys."""
     q, k = names
     key = Input("v", "j", "dv") if values else Input(k, "j", "d")
     inputs = [Input(q, "i", "d"), Input(k, "j", "d"), *([key] if values else []), *extra]
     body = (*pairs, Let(w0, "ij", weight), Sum(s0, w0), Sum(s1, w0, key.name))
-    rows = (Loop("j", body), *after, Output("out", ((1 / s0, s1),), key.feature),
-            Output("lse", ((lse, None),)))
+    rows = (
+        Loop("j", body),
+        *after,
+        Output("out", ((1 / s0, s1),), key.feature),
+        Output("lse", ((lse, None),)),
+    )
     return Program(name, tuple(inputs), (Loop("h", (Loop("i", rows),)),))
 
 
 def gaussian() -> Program:
     """exp(-|q - k|^2/(2 sigma^2)), the query's norm outside the sum."""
-    return program("gaussian", [KK, QK], sp.exp(q_k / sigma**2 - k_k / (2 * sigma**2)),
-                   LOG - q_q / (2 * sigma**2), SIGMA, after=(QQ,))
+    return program(
+        "gaussian",
+        [KK, QK],
+        sp.exp(q_k / sigma**2 - k_k / (2 * sigma**2)),
+        LOG - q_q / (2 * sigma**2),
+        SIGMA,
+        after=(QQ,),
+    )
 
 
 def dot() -> Program:
@@ -64,13 +82,35 @@ def epanechnikov() -> Program:
     return program("epanechnikov", [QQ, KK, QK], sp.Max(0, 1 - R2 / sigma**2), LOG, SIGMA)
 
 
+def displacement() -> Program:
+    """The Gaussian mean minus the query: an output with a row vector, its coefficients from parameters."""
+    plain = gaussian()
+    (heads,) = plain.body
+    assert isinstance(heads, Loop) and isinstance(heads.body[0], Loop)
+    pairs = heads.body[0].body[0]
+    moved = Output("out", ((1 / (s0 * sigma**2), s1), (-1 / sigma**2, "q")), "d")
+    return Program("displacement", plain.inputs, (Loop("h", (Loop("i", (pairs, moved)),)),))
+
+
 def mixture() -> Program:
     """Two bandwidths, each with its own sums."""
     a, b = (sp.exp(-R2 / (c * sigma**2)) for c in (2, 8))
-    body = (QQ, KK, QK, Let(w0, "ij", a), Sum(s0, w0), Sum(s1, w0, "k"),
-            Let(w1, "ij", b), Sum(s2, w1), Sum(s3, w1, "k"))
+    body = (
+        QQ,
+        KK,
+        QK,
+        Let(w0, "ij", a),
+        Sum(s0, w0),
+        Sum(s1, w0, "k"),
+        Let(w1, "ij", b),
+        Sum(s2, w1),
+        Sum(s3, w1, "k"),
+    )
     z = s0 + s2 / 10
-    rows = (Loop("j", body), Output("out", ((1 / z, s1), (1 / (10 * z), s3)), "d"),
-            Output("lse", ((sp.log(z), None),)))
+    rows = (
+        Loop("j", body),
+        Output("out", ((1 / z, s1), (1 / (10 * z), s3)), "d"),
+        Output("lse", ((sp.log(z), None),)),
+    )
     inputs = (Input("q", "i", "d"), Input("k", "j", "d"), SIGMA)
     return Program("mixture", inputs, (Loop("h", (Loop("i", rows),)),))

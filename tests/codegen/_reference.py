@@ -1,18 +1,21 @@
-"""What a kernel should give, in wide arithmetic by the formula of each form, and how far rounding may take it.
+"""What a kernel should give, in wide arithmetic by the formula of each form, with an error bound.
 
-u is the unit roundoff of the kernel's type, ε the certified relative error of exp2, g = (d + 16) u/(1 - (d + 16) u)
-the error of an inner product of d terms with its scale and the elementwise operations around it, relative to the sum
-of the absolute values of its terms (Higham, *Accuracy and Stability*, 3.1 and 3.3).
+u is the unit roundoff of the kernel's type, ε the certified relative error of exp2, and
+g = (d + 16) u/(1 - (d + 16) u) the error of an inner product of d terms with its scale and the elementwise
+operations around it, relative to the sum of the absolute values of its terms (Higham, *Accuracy and Stability
+of Numerical Algorithms*, 3.1 and 3.3).
 
-*Exponentials.* A score is off by at most ``δ_ij = g (A_ij + max_j A_ij)``, A the same score with absolute values: the
-maximum stands for subtracting the running maximum. So a weight is off by ``w ((1 + ε + 4u) e^δ (1 + ε + 4u)^blocks -
-1)``, the last factor from rescaling, plus w_max times the floor of exp2. *Rational and compact weights.* The base
-``b`` is off by ``g A``; the weight follows by monotonicity.
+*Exponentials.* A score is off by at most ``δ_ij = g (A_ij + max_j A_ij)``, A the same score with absolute
+values; the maximum stands for subtracting the running maximum. So a weight is off by
+``w ((1 + ε + 4u) e^δ (1 + ε + 4u)^(1 + blocks) - 1)``, the last factor from rescaling, plus the largest
+weight times the floor of exp2. *Rational and compact weights.* The base is off by ``g A``; the weight
+follows by monotonicity.
 
-*Sums.* With weight errors e_j and W = Σ w_j the quotient moves by at most ``Σ e_j |v_j - p| / (W - Σ e_j)``, and
-summation in any order adds ``2 (m + 8) u Σ (w_j + e_j) |v_j| / (W - Σ e_j)``. For log W: ``r/(1 - r)`` with
-``r = Σ e/W + (m + 8) u``, and the roundings of the terms added to it. The reference itself is in a type whose error is
-below u/100 times these bounds, covered by the 16 and 8.
+*Sums.* With weight errors e_j and W = Σ w_j the quotient p moves by at most
+``Σ e_j |v_j - p| / (W - Σ e_j)``, and summation in any order adds
+``2 (m + 8) u Σ (w_j + e_j) |v_j| / (W - Σ e_j)``. For log W: ``r/(1 - r)`` with
+``r = Σ e/W + (m + 8) u``, and the roundings of the terms added to it. The reference itself is in a type whose error is below u/100 times
+these bounds, covered by the 16 and 8.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def parameters(form: str, d: int) -> dict[str, float]:
     return {"sigma": {"gaussian": d**0.25, "epanechnikov": 2.0 * d**0.5}.get(form, d**0.5)}
 
 
-def _weights(form: str, q: Array, k: Array, bias: Array, p: dict[str, float], g: float) -> tuple[Array, Array, Array]:
+def _weights(
+    form: str, q: Array, k: Array, bias: Array, p: dict[str, float], g: float
+) -> tuple[Array, Array, Array]:
     """Weights, their absolute errors before exp2's own, and the size of the scores."""
     wide = q.dtype.type
     dot, size = q @ k.swapaxes(1, 2), np.abs(q) @ np.abs(k).swapaxes(1, 2)
@@ -62,15 +67,18 @@ def _weights(form: str, q: Array, k: Array, bias: Array, p: dict[str, float], g:
         scores = [(wide(p["scale"]) * dot + bias[:, None, :], wide(p["scale"]) * size + finite, wide(1))]
     else:
         widths = {"gaussian": [(2, 1)], "mixture": [(2, 1), (8, 0.1)]}[form]
-        scores = [(-r2 / (c * wide(p["sigma"]) ** 2), a2 / (c * wide(p["sigma"]) ** 2), wide(f)) for c, f in widths]
+        scores = [
+            (-r2 / (c * wide(p["sigma"]) ** 2), a2 / (c * wide(p["sigma"]) ** 2), wide(f)) for c, f in widths
+        ]
     w = sum(f * np.exp(s) for s, _, f in scores)
     top = [a + a.max(axis=-1, keepdims=True, initial=0) for _, a, _ in scores]
     e = sum(f * np.exp(s) * np.expm1(g * a) for (s, _, f), a in zip(scores, top, strict=True))
     return w, e, np.max(top, axis=0)
 
 
-def expected(form: str, q: Array, k: Array, v: Array, bias: Array, p: dict[str, float], dtype: str,
-             block: int) -> Expected:
+def expected(
+    form: str, q: Array, k: Array, v: Array, bias: Array, p: dict[str, float], dtype: str, block: int
+) -> Expected:
     """The reference for inputs of `dtype`, in float64 for float32 and in long double for float64."""
     wide = np.float64 if dtype == "float32" else np.longdouble
     q, k, v, bias = (x.astype(wide) for x in (q, k, v, bias))
@@ -87,7 +95,9 @@ def expected(form: str, q: Array, k: Array, v: Array, bias: Array, p: dict[str, 
     out = np.where(total > 0, w @ v / safe, 0)
     room = np.where(total > 0, total - wrong, 1)
     assert (room > 0).all(), "the bound says nothing for these inputs"
-    moved = np.stack([(e * np.abs(v[:, None, :, f] - out[..., f, None])).sum(-1) for f in range(v.shape[-1])], -1)
+    moved = np.stack(
+        [(e * np.abs(v[:, None, :, f] - out[..., f, None])).sum(-1) for f in range(v.shape[-1])], -1
+    )
     out_bound = (moved + 2 * (m + 8) * u * ((w + e) @ np.abs(v))) / room + np.finfo(dtype).tiny
     r = (wrong / safe)[..., 0] + (m + 8) * u
     lse = np.where(total[..., 0] > 0, np.log(safe[..., 0]), -np.inf)

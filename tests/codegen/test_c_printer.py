@@ -1,8 +1,8 @@
 """Printed C, compiled and compared with a wide reference within the bound of `_reference`.
 
-The tolerance of every comparison is that bound: derived there, elementwise, from the unit roundoff, the certified
-error of exp2 and the inputs. Nothing is chosen to pass; `test_a_wrong_scale_is_seen` shows that the bound is
-tight enough to fail.
+The tolerance of every comparison is that bound: derived there, elementwise, from the unit roundoff, the
+certified error of exp2 and the inputs. Nothing is chosen to pass; `test_a_wrong_scale_is_seen` shows that
+the bound is tight enough to fail.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy as sp
+
 from projsym.codegen import schedule
 from projsym.codegen.c_printer import emit_c
 from projsym.codegen.program import Dot, Input, Loop, Program, symbol
@@ -22,12 +23,17 @@ from ._reference import Expected, expected, parameters
 
 SIZES = [(0, 5), (5, 0), (1, 0), (1, 1), (5, 7), (15, 127), (16, 128), (17, 129), (49, 131)]
 FORMS = ["gaussian", "dot", "biased", "student", "epanechnikov", "mixture"]
-# Every form, feature size and type on the widest instruction set; each other set on what it prints differently.
+# Every form, size and type on the widest instruction set; each other set on what it prints differently.
 CASES = [(f, "float32", d, ISAS[0]) for f in FORMS for d in (7, 64)]
 CASES += [("gaussian", "float32", 1, ISAS[0]), ("dot", "float32", 77, ISAS[0])]
-CASES += [(f, "float64", d, ISAS[0]) for f, d in (("gaussian", 77), ("student", 64), ("mixture", 7), ("biased", 1))]
-CASES += [(f, t, d, isa) for isa in ISAS[1:]
-          for f, t, d in (("biased", "float32", 7), ("gaussian", "float64", 64), ("student", "float32", 77))]
+CASES += [
+    (f, "float64", d, ISAS[0]) for f, d in (("gaussian", 77), ("student", 64), ("mixture", 7), ("biased", 1))
+]
+CASES += [
+    (f, t, d, isa)
+    for isa in ISAS[1:]
+    for f, t, d in (("biased", "float32", 7), ("gaussian", "float64", 64), ("student", "float32", 77))
+]
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +55,15 @@ def sizes(form: str, d: int) -> dict[str, int]:
 
 def block(program: Program) -> int:
     """Keys per block."""
-    found = [x.block for h in program.body if isinstance(h, Loop) for i in h.body if isinstance(i, Loop)
-             for x in i.body if isinstance(x, Loop) and x.block]
+    found = [
+        x.block
+        for h in program.body
+        if isinstance(h, Loop)
+        for i in h.body
+        if isinstance(i, Loop)
+        for x in i.body
+        if isinstance(x, Loop) and x.block
+    ]
     return found[0]
 
 
@@ -73,8 +86,16 @@ def compare(form: str, kernel: Kernel, given: dict[str, np.ndarray], threads: in
     p = parameters(form, given["q"].shape[-1])
     status, got = kernel(threads=threads, **given, **p)
     bias = given.get("key_bias", np.zeros(given["k"].shape[:2], kernel.dtype))
-    want = expected(form, given["q"], given["k"], given.get("v", given["k"]), bias, p, kernel.dtype.name,
-                    block(kernel.program))
+    want = expected(
+        form,
+        given["q"],
+        given["k"],
+        given.get("v", given["k"]),
+        bias,
+        p,
+        kernel.dtype.name,
+        block(kernel.program),
+    )
     assert status == 0
     assert (np.abs(got["out"] - want.out) <= want.out_bound).all()
     finite = np.isfinite(want.lse)
@@ -118,6 +139,18 @@ def test_threads_openmp_and_strides_change_no_bit(folder: Path) -> None:
             np.testing.assert_array_equal(a, other[name])
 
 
+def test_an_output_of_a_sum_and_a_row_vector(folder: Path) -> None:
+    """(p - q)/sigma^2 is the mean's own output moved and scaled: 4 more roundings of its terms."""
+    p = _forms.displacement()
+    moved = Kernel(schedule.apply(p, schedule.default(p, "float32")), "float32", ISAS[0], {"d": 7}, folder)
+    mean = Kernel(scheduled("gaussian", "float32"), "float32", ISAS[0], {"d": 7}, folder)
+    given = inputs("gaussian", 49, 131, 7, "float32")
+    _, a = moved(**given, sigma=2.0)
+    _, b = mean(**given, sigma=2.0)
+    slack = 4 * 2.0**-24 * (np.abs(b["out"]) + np.abs(given["q"])) / 4
+    assert (np.abs(a["out"] - (b["out"].astype(float) - given["q"]) / 4) <= slack).all()
+
+
 def test_an_absent_output_is_not_needed(folder: Path) -> None:
     kernel = Kernel(scheduled("gaussian", "float32"), "float32", ISAS[0], {"d": 64}, folder)
     given, p = inputs("gaussian", 17, 129, 64, "float32"), parameters("gaussian", 64)
@@ -129,7 +162,7 @@ def test_an_absent_output_is_not_needed(folder: Path) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_rows_without_keys_and_bad_rows(isa: str, folder: Path) -> None:
-    """No keys, or none with weight: out 0 and lse minus infinity; NaN and infinite normalisers are counted."""
+    """Without a weighted key out is 0 and lse minus infinity; NaN and infinite normalisers are counted."""
     kernel = Kernel(scheduled("biased", "float32"), "float32", isa, {"d": 7}, folder)
     given = inputs("biased", 17, 129, 7, "float32")
     given["key_bias"][0] = -np.inf
@@ -171,7 +204,9 @@ def test_overflow_of_unshifted_exponentials_is_counted(folder: Path) -> None:
 
 def test_the_text_is_always_the_same() -> None:
     p = scheduled("mixture", "float64")
-    assert emit_c(p, "float64", "// header") == emit_c(scheduled("mixture", "float64"), "float64", "// header")
+    assert emit_c(p, "float64", "// header") == emit_c(
+        scheduled("mixture", "float64"), "float64", "// header"
+    )
 
 
 def test_refusals_name_the_cause() -> None:
@@ -194,9 +229,18 @@ def test_refusals_name_the_cause() -> None:
 def test_names_of_inputs_may_be_those_of_the_prelude(folder: Path) -> None:
     """Inputs named like macros, types, keywords and locals of the C text."""
     weight = sp.exp(symbol("register") * symbol("q_k") + symbol("acc"))
-    plain = _forms.program("V", [Dot(symbol("q_k"), "ij", "T", "W")], weight, _forms.LOG, Input("register", ""),
-                           Input("acc", "j"), names=("T", "W"))
-    odd = Kernel(schedule.apply(plain, schedule.default(plain, "float32")), "float32", ISAS[0], {"d": 7}, folder)
+    plain = _forms.program(
+        "collide",
+        [Dot(symbol("q_k"), "ij", "T", "W")],
+        weight,
+        _forms.LOG,
+        Input("register", ""),
+        Input("acc", "j"),
+        names=("T", "W"),
+    )
+    odd = Kernel(
+        schedule.apply(plain, schedule.default(plain, "float32")), "float32", ISAS[0], {"d": 7}, folder
+    )
     given = inputs("biased", 17, 129, 7, "float32")
     _, got = odd(T=given["q"], W=given["k"], acc=given["key_bias"], register=0.5)
     usual = Kernel(scheduled("biased", "float32"), "float32", ISAS[0], {"d": 7}, folder)

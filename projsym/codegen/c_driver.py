@@ -1,0 +1,76 @@
+"""C of the external function: parameters, key scalars, and all blocks of queries."""
+
+from __future__ import annotations
+
+from projsym.codegen.c_names import Names
+from projsym.codegen.c_text import Text
+from projsym.codegen.program import Dot, Let
+from projsym.codegen.scalar_c import scalar
+
+
+class Driver:
+    """Prints the external function."""
+
+    def __init__(self, names: Names, text: Text) -> None:
+        self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
+
+    def driver(self) -> None:
+        """Parameters, key scalars, then all row blocks."""
+        t, plan = self.text, self.plan
+        across, down = plan.heads.parallel, plan.rows.parallel
+        with t.block(f"int {self.name}({self.names.signature()})"):
+            for s in plan.parameters:
+                t(f"const double par_{s.name} = {scalar(s.value, self.names.key_symbol)};")
+            t("long bad = 0, failed = 0;")
+            if self.names.key_scalars:
+                t(
+                    f"T *keys = malloc({len(self.names.key_scalars)}*H*m*sizeof(T) + 1);",
+                    "if (!keys) return -1;",
+                )
+            t(*(f"T *key_{s} = keys + {n}*H*m;" for n, s in enumerate(self.names.key_scalars)))
+            fields = ["n", "m"]
+            for x in plan.vectors.values():
+                fields += [f"in_{x.name}", f"at_{x.name}", f"ld_{x.name}"]
+            for x in self.names.arrays:
+                fields += [f"in_{x.name}", f"at_{x.name}"]
+            fields += [f"par_{p}" for p in [*self.names.parameters, *(str(s.name) for s in plan.parameters)]]
+            fields += [f"key_{s}" for s in self.names.key_scalars] + [
+                f"out_{o.name}" for o in self.names.outputs
+            ]
+            t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
+            t("if (threads < 1) threads = 1;")
+            if across or down:
+                t("#pragma omp parallel num_threads(threads) reduction(+:bad, failed)")
+            with t.block(""):
+                if self.names.key_scalars:
+                    self.keys(across)
+                t(
+                    f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
+                    "if (w) memset(w, 0, sizeof *w); else failed++;",
+                )
+                if across:
+                    t(f"#pragma omp for{' collapse(2)' if down else ''} schedule(dynamic, 1)")
+                t("for (long h = 0; h < H; h++)")
+                if down and not across:
+                    t("#pragma omp for schedule(dynamic, 1)")
+                t(
+                    "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
+                    f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
+                    "free(w);",
+                )
+            if self.names.key_scalars:
+                t("free(keys);")
+            t("return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;")
+
+    def keys(self, across: bool) -> None:
+        """Key scalars, once per head."""
+        t = self.text
+        if across:
+            t("#pragma omp for collapse(2) schedule(static)")
+        t("for (long h = 0; h < H; h++)")
+        with t.block("for (long j = 0; j < m; j++)"):
+            for loop in self.plan.key_loops:
+                for s in loop.body:
+                    assert isinstance(s, Let | Dot)
+                    t(f"const double val_{s.name} = {self.names.key_value(s)};")
+            t(*(f"key_{s}[h*m + j] = (T)val_{s};" for s in self.names.key_scalars))

@@ -1,0 +1,101 @@
+"""What the C of a kernel is called: every name of the program gets a prefix, so none can collide.
+
+``in_``, ``at_``, ``ld_`` and ``out_`` are arguments; ``par_`` parameters; ``key_`` key scalars; ``row_``,
+``sum_``,
+``keep_``, ``pack_``, ``stage_`` and ``pair`` working memory of a block of queries; ``val_`` local doubles;
+``vec_`` the vectors of a block.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from projsym.codegen.c_pairs import row_key
+from projsym.codegen.c_plan import Nest, Plan
+from projsym.codegen.program import Dot, Let, Output, Sum
+from projsym.codegen.scalar_c import scalar
+
+
+def _identifier(name: str) -> None:
+    if not (name.isidentifier() and name.isascii()):
+        raise ValueError(f"{name!r} is not a C identifier")
+
+
+class Names:
+    """The values of a plan that need memory, and the C of symbols outside the loop over pairs."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.name = plan, plan.program.name
+        self.outputs = [s for s in plan.after if isinstance(s, Output)]
+        self.sums = {s.name: s for s in plan.pairs.body if isinstance(s, Sum)}
+        self.features = sorted({x.feature for x in plan.vectors.values()})
+        self.row_inputs = [x for x in plan.scalars.values() if x.axes == "i"]
+        self.arrays = [x for x in plan.scalars.values() if x.axes]
+        self.parameters = [x.name for x in plan.scalars.values() if not x.axes]
+        self.dots = [p.dot for p in plan.phases if isinstance(p, Nest) and p.dot]
+        keys = [row_key(plan, d)[1] for d in self.dots]
+        self.key_vectors = list(dict.fromkeys([*keys, *(s.vector for s in self.sums.values() if s.vector)]))
+        self.key_scalars = [s for s in plan.pair_reads("j") if str(s) not in plan.scalars]
+        self.row_values = [s for s in plan.pair_reads("i") if s not in plan.states()]
+        late: set[sp.Symbol] = set()
+        for s in plan.after:
+            if isinstance(s, Let):
+                late |= s.value.free_symbols
+            elif isinstance(s, Output):
+                late |= {x for c, _ in s.terms for x in c.free_symbols}
+        self.kept = sorted({s.name for s in plan.before} & late, key=str)
+        for name in (
+            self.name,
+            *self.features,
+            *map(str, plan.axes),
+            *plan.vectors,
+            *(o.name for o in self.outputs),
+        ):
+            _identifier(name)
+
+    def signature(self) -> str:
+        """The parameters of the external function."""
+        parts = ["long H", "long n", "long m"]
+        for x in self.plan.vectors.values():
+            parts += [f"const T *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
+        for x in self.arrays:
+            parts += [f"const T *in_{x.name}", f"const long *at_{x.name}"]
+        parts += [f"double par_{p}" for p in self.parameters]
+        return ", ".join([*parts, *(f"T *out_{o.name}" for o in self.outputs), "int threads"])
+
+    def row_symbol(self, s: sp.Symbol) -> str:
+        """The C of a symbol in the loops over the rows of a block: a double."""
+        if self.plan.axes[s] == "":
+            return f"a->par_{s}"
+        if s in self.plan.states():
+            return f"(double)w->row_{s}[r]"
+        if str(s) in self.plan.scalars:
+            return f"(double)a->in_{s}[a->at_{s}[h] + i0 + r]"
+        return f"val_{s}"
+
+    def key_symbol(self, s: sp.Symbol) -> str:
+        """The C of a symbol in the loop over keys alone: a double."""
+        if self.plan.axes[s] == "":
+            return f"par_{s}"
+        if str(s) in self.plan.scalars:
+            return f"(double)in_{s}[at_{s}[h] + j]"
+        return f"val_{s}"
+
+    def inner(self, s: Dot, left: str, right: str, scale: str) -> str:
+        """The C of an inner product of two rows at those addresses."""
+        text = f"INNER({left}, {right}, D_{self.plan.vectors[s.left].feature})"
+        return text if s.scale == 1 else f"{scale}*{text}"
+
+    def row_value(self, s: Let | Dot) -> str:
+        """The C of a row statement's value, in the loops over the rows of a block."""
+        if isinstance(s, Let):
+            return scalar(s.value, self.row_symbol, frozenset(self.plan.states()))
+        left, right = (f"vec_{x} + r*a->ld_{x}" for x in (s.left, s.right))
+        return self.inner(s, left, right, scalar(s.scale, self.row_symbol))
+
+    def key_value(self, s: Let | Dot) -> str:
+        """The C of a key statement's value, in the loop over keys alone."""
+        if isinstance(s, Let):
+            return scalar(s.value, self.key_symbol)
+        left, right = (f"in_{x} + at_{x}[h] + j*ld_{x}" for x in (s.left, s.right))
+        return self.inner(s, left, right, scalar(s.scale, self.key_symbol))

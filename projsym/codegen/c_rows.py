@@ -1,0 +1,122 @@
+"""C of one block of queries: pack, row scalars, key blocks, outputs."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from projsym.codegen.c_names import Names
+from projsym.codegen.c_pairs import Pairs, row_key
+from projsym.codegen.c_text import Text
+from projsym.codegen.program import Input, Let, Output, RunningMax
+from projsym.codegen.scalar_c import scalar
+
+
+class Rows:
+    """Prints the function of one head and one block of queries."""
+
+    def __init__(self, names: Names, text: Text) -> None:
+        self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
+
+    def row_block(self, pairs: Pairs) -> None:
+        """The function of one head and one block of queries; it returns the number of bad rows."""
+        t, plan = self.text, self.plan
+        head = (
+            f"static long {self.name}_rows(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
+        )
+        with t.block(head):
+            t(
+                "const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;",
+                "long bad = 0;",
+            )
+            for x in plan.vectors.values():
+                if x.axes == "i":
+                    t(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
+            for dot in self.names.dots:
+                row, _ = row_key(plan, dot)
+                t(
+                    f"PACK(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
+                    f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
+                )
+            for total in self.names.sums.values():
+                where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
+                t(f"memset({where}, 0, sizeof {where});")
+            for top in (s for s in plan.pairs.body if isinstance(s, RunningMax)):
+                t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
+            if plan.before or self.names.row_values:
+                self.rows_before()
+            with t.block("for (long j0 = 0; j0 < m; j0 += BLOCK_j)"):
+                t("const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;")
+                for k in self.names.key_vectors:
+                    self.stage(plan.vectors[k])
+                pairs.phases()
+            self.rows_after()
+            t("return bad;")
+        t("")
+
+    def stage(self, x: Input) -> None:
+        """Key rows of one block, copied only where they are not whole tiles of whole vectors already."""
+        t, k, f = self.text, x.name, x.feature
+        t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};")
+        with t.block(f"if (D_{f} % W || a->ld_{k} != D_{f} || nk % TILE_KEYS)"):
+            t(
+                f"STAGE(w->stage_{k}, vec_{k}, a->ld_{k}, D_{f}, P_{f}, nk, "
+                "(nk + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS);",
+                f"vec_{k} = w->stage_{k};",
+            )
+
+    def rows_before(self) -> None:
+        """Row scalars that the loop over keys reads; absent rows are 0."""
+        t = self.text
+        t(*(f"memset(w->row_{s}, 0, sizeof w->row_{s});" for s in self.names.row_values))
+        with t.block("for (long r = 0; r < nq; r++)"):
+            t(*(f"const double val_{s.name} = {self.names.row_value(s)};" for s in self.plan.before))
+            t(*(f"w->row_{s}[r] = (T){self.names.row_symbol(s)};" for s in self.names.row_values))
+            t(*(f"w->keep_{s}[r] = val_{s};" for s in self.names.kept))
+
+    def needed_by(self, name: sp.Symbol) -> list[Output]:
+        """The outputs that a row scalar after the loop over keys is for."""
+        users, found = {name}, []
+        for s in self.plan.after:
+            if isinstance(s, Let) and s.value.free_symbols & users:
+                users.add(s.name)
+            elif isinstance(s, Output) and any(c.free_symbols & users for c, _ in s.terms):
+                found.append(s)
+        return found
+
+    def rows_after(self) -> None:
+        """Row scalars and outputs; what serves only absent outputs is not computed."""
+        t = self.text
+        with t.block("for (long r = 0; r < nq; r++)"):
+            t(*(f"const double val_{s} = w->keep_{s}[r];" for s in self.names.kept))
+            tests = [f"isfinite(w->row_{s}[r])" for s in self.plan.normalisers()]
+            if tests:
+                t(f"bad += !({' && '.join(tests)});")
+            for s in self.plan.after:
+                if isinstance(s, Output):
+                    self.output(s)
+                    continue
+                users = self.needed_by(s.name)
+                value = self.names.row_value(s)
+                if users and not any(o.feature for o in users):
+                    value = f"{' || '.join(f'a->out_{o.name}' for o in users)} ? {value} : 0"
+                t(f"const double val_{s.name} = {value};")
+
+    def output(self, o: Output) -> None:
+        """One output of one row."""
+        t, sums = self.text, frozenset(self.plan.states())
+        values = [scalar(c, self.names.row_symbol, sums) for c, _ in o.terms]
+        if not o.feature:
+            t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->n + i0 + r] = (T)({' + '.join(values)});")
+            return
+        f, terms = o.feature, []
+        with t.block(""):
+            for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
+                t(f"const T c{n} = (T){value};")
+                x = f"w->sum_{vector}[r*P_{f} + x]"
+                terms.append(
+                    f"c{n}*" + (x if vector in self.names.sums else f"vec_{vector}[r*a->ld_{vector} + x]")
+                )
+            t(
+                f"T *to = a->out_{o.name} + ((h*a->n + i0) + r)*D_{f};",
+                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)};",
+            )
