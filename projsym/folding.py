@@ -21,11 +21,12 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Folded", "Form", "fold", "fold_formula", "normalise"]
+__all__ = ["Backend", "Folded", "Form", "fold", "fold_formula", "normalise"]
 
 Array = NDArray[Any]
 Norm = Literal["layernorm", "rmsnorm"]
 Form = Literal["dot", "distance"]
+Backend = Literal["c", "numpy"] | None
 T = TypeVar("T")
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -97,9 +98,34 @@ class Folded:
     def query(self, x_hat: ArrayLike) -> Array:
         """x̂ A_h + a_h for every head: x_hat (..., n, D) -> (H, ..., n, C)."""
         x = self._input("x_hat", x_hat, int(self.A.shape[1]))
-        lead = (self.heads,) + (1,) * (x.ndim - 2)
-        matrix = self.A.reshape(*lead, *self.A.shape[1:])
-        return np.asarray(x @ matrix + self.a.reshape(*lead, 1, -1))
+        heads, width, context = self.A.shape
+        flat = self.A.swapaxes(0, 1).reshape(width, heads * context)  # one product for all heads
+        rows = (x @ flat).reshape(*x.shape[:-1], heads, context) + self.a
+        return np.moveaxis(rows, -2, 0)
+
+    def combine(self, points: Array) -> Array:
+        """Σ_h points_h B_h + b: the projected points (H, ..., n, C) -> the layer's output (..., n, O)."""
+        heads, context, out = self.B.shape
+        rows = np.moveaxis(points, 0, -2)
+        return np.asarray(rows.reshape(*rows.shape[:-2], heads * context) @ self.B.reshape(-1, out) + self.b)
+
+    def project(self, queries: Array, keys: Array, *, form: Form = "dot", backend: Backend = None) -> Array:
+        """Project queries (H, ..., n, C) onto keys (..., m, C) by the weights of `form`: (H, ..., n, C).
+
+        backend goes to `projsym.project`. Raises ValueError for an unknown form, and for "distance" with
+        scale <= 0, where no bandwidth σ² = 1/scale exists.
+        """
+        from projsym.attention import project
+
+        if form == "dot":
+            return project(queries, keys, scale=self.scale, backend=backend)
+        if form != "distance":
+            raise ValueError(f"form: got {form!r}; allowed are 'dot' and 'distance'")
+        if not self.scale > 0:
+            raise ValueError(
+                f"form: 'distance' needs scale > 0 (σ² = 1/scale); this layer has {self.scale!r}"
+            )
+        return project(queries, keys, sigma=self.scale**-0.5, backend=backend)
 
     def __call__(
         self,
@@ -107,7 +133,7 @@ class Folded:
         context: ArrayLike | None = None,
         *,
         form: Form = "dot",
-        backend: str | None = None,
+        backend: Backend = None,
     ) -> Array:
         """The layer's output, (..., n, O).
 
@@ -117,22 +143,9 @@ class Folded:
         backend goes to `projsym.project`. Raises TypeError for another dtype, ValueError for shapes, for an
         unknown form, and for "distance" with scale <= 0.
         """
-        from projsym.attention import project
-
-        if form not in ("dot", "distance"):
-            raise ValueError(f"form: got {form!r}; allowed are 'dot' and 'distance'")
-        if form == "distance" and not self.scale > 0:
-            raise ValueError(
-                f"form: 'distance' needs scale > 0 (σ² = 1/scale); this layer has {self.scale!r}"
-            )
-        queries = self.query(x_hat)
         source, name = (x_hat, "x_hat") if context is None else (context, "context")
         keys = self._input(name, source, int(self.A.shape[2]))
-        weights: Mapping[str, float] = {"scale": self.scale} if form == "dot" else {"sigma": self.scale**-0.5}
-        points = np.asarray(project(queries, keys, backend=backend, **weights))
-        lead = (self.heads,) + (1,) * (points.ndim - 3)
-        outputs = points @ self.B.reshape(*lead, *self.B.shape[1:])
-        return np.asarray(outputs.sum(axis=0) + self.b)
+        return self.combine(self.project(self.query(x_hat), keys, form=form, backend=backend))
 
     def _input(self, name: str, value: ArrayLike, width: int) -> Array:
         x = np.asarray(value)
@@ -242,6 +255,8 @@ def fold(
         gain[:, None], shift[None, :], c_gain[:, None], c_shift[None, :],
     )  # fmt: skip
     bias = constants.sum(axis=(0, 1)) + vector("b_o", 0, out)
+    # (D, H, C) in memory, so that all heads' queries are one matrix product without a copy
+    a_matrix = np.ascontiguousarray(a_matrix.swapaxes(0, 1)).swapaxes(0, 1)
     return Folded(a_matrix, a_vector[:, 0], b_matrix, constants[:, 0], bias, float(scale), norm)
 
 

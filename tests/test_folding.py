@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from projsym.audit.ball import Ball, softmax_average
+from projsym.audit.ball import Ball, gamma, softmax_average
 from projsym.bounds import forward_bound
 from projsym.folding import Folded, fold, fold_formula, normalise
 
@@ -129,11 +129,14 @@ def folded_bound(case: Case, layer: Folded) -> Array:
     q = Ball.exact(case.x_hat) @ a_matrix + a_vector
     points, _ = softmax_average((q @ keys.mT) * rounded(layer.scale, kind), keys)
     kernel = forward_bound(layer.query(case.x_hat), case.keys, case.keys, scale=layer.scale)
-    heads_out = points.widen(kernel[..., None]) @ b_matrix + constant
-    total = Ball.exact(np.zeros((1, out), kind))
+    points = points.widen(kernel[..., None])
+    flat = Ball(*(np.moveaxis(part, 0, 1).reshape(len(case.x_hat), -1) for part in (points.mid, points.rad)))
+    bias = vector("b_o", 0, 1, out)
     for h in range(heads):
-        total = total + heads_out[h]
-    return (total + vector("b_o", 0, 1, out)).rad
+        bias = bias + constant[h]
+    # sums of the heads' constants in any order: H + 1 roundings of at most their absolute sum
+    bias = bias.widen(gamma(heads + 1, bias.unit) * np.abs(constant.mid).sum(axis=0))
+    return (flat @ b_matrix.reshape(-1, out) + bias).rad
 
 
 def excess(case: Case, layer: Folded) -> float:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from projsym.audit.bert import Bert, BertLayer, Norm
-from projsym.folding import Folded, Form, fold, normalise
+from projsym.folding import Backend, Folded, Form, fold, normalise
 
 __all__ = ["Attend", "embed", "fold_layer", "gelu", "projection", "run", "sentence_embeddings", "standard"]
 
 Array = NDArray[Any]
-Attend = Callable[[int, Array, Array], Array]
-"""(layer index, x (n, D), x̂ (n, D)) of one sentence -> attention output (n, D), before the residual sum."""
+Attend = Callable[[int, Array, Array, Sequence[int]], Array]
+"""(layer index, x (Σ n, D), x̂ (Σ n, D), cuts between sentences) -> attention output (Σ n, D), before the
+residual sum. Tokens attend within their own sentence."""
 
 
 def gelu(x: Array) -> Array:
@@ -31,16 +33,19 @@ def standard(model: Bert) -> Attend:
     config = model.config
     scale = model.dtype.type(config.head_width**-0.5)
 
-    def attend(index: int, x: Array, x_hat: Array) -> Array:
+    def attend(index: int, x: Array, x_hat: Array, cuts: Sequence[int]) -> Array:
         layer = model.layers[index]
         q, k, v = (
             (x @ w + b).reshape(len(x), config.heads, -1).swapaxes(0, 1)
             for w, b in ((layer.w_q, layer.b_q), (layer.w_k, layer.b_k), (layer.w_v, layer.b_v))
         )
-        scores = (q @ k.mT) * scale
-        e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        heads = (e @ v) / e.sum(axis=-1, keepdims=True)
-        return np.asarray(heads.swapaxes(0, 1).reshape(len(x), -1) @ layer.w_o + layer.b_o)
+        averages = []
+        for rows in _sentences(cuts, len(x)):
+            scores = (q[:, rows] @ k[:, rows].mT) * scale
+            e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            averages.append((e @ v[:, rows]) / e.sum(axis=-1, keepdims=True))
+        heads = np.concatenate(averages, axis=1).swapaxes(0, 1)
+        return np.asarray(heads.reshape(len(x), -1) @ layer.w_o + layer.b_o)
 
     return attend
 
@@ -55,13 +60,23 @@ def fold_layer(model: Bert, index: int) -> Folded:
     )  # fmt: skip
 
 
-def projection(folded: Sequence[Folded], *, form: Form = "distance", backend: str | None = None) -> Attend:
+def projection(folded: Sequence[Folded], *, form: Form = "distance", backend: Backend = None) -> Attend:
     """Every head as the projection P_σ(x̂ A + a; x̂) B + b; "dot" or "distance" weights, see `Folded`."""
 
-    def attend(index: int, x: Array, x_hat: Array) -> Array:
-        return folded[index](x_hat, form=form, backend=backend)
+    def attend(index: int, x: Array, x_hat: Array, cuts: Sequence[int]) -> Array:
+        layer = folded[index]
+        queries = layer.query(x_hat)
+        points = [
+            layer.project(queries[:, rows], x_hat[rows], form=form, backend=backend)
+            for rows in _sentences(cuts, len(x_hat))
+        ]
+        return layer.combine(np.concatenate(points, axis=1))
 
     return attend
+
+
+def _sentences(cuts: Sequence[int], tokens: int) -> Iterator[slice]:
+    return (slice(*ends) for ends in pairwise([0, *cuts, tokens]))
 
 
 def embed(model: Bert, sentences: Sequence[Sequence[int]]) -> Array:
@@ -90,9 +105,7 @@ def run(
         if capture is not None:
             capture(index, x_hat)
         x = x_hat * norm.gain + norm.shift
-        pairs = zip(np.split(x, cuts), np.split(x_hat, cuts), strict=True)
-        attended = np.concatenate([attend(index, part, part_hat) for part, part_hat in pairs])
-        x_hat, norm = _block(layer, x + attended, model.config.eps)
+        x_hat, norm = _block(layer, x + attend(index, x, x_hat, cuts), model.config.eps)
     return np.split(x_hat * norm.gain + norm.shift, cuts)
 
 

@@ -147,10 +147,12 @@ def _table(title: str, caption: str, first: tuple[str, ...]) -> Table:
 def main_table(report: AuditReport) -> Table:
     """One line a layer: worst head for errors and bounds, range over heads for the rest."""
     end = report.end_to_end
+    dot64, dot32 = end.max_abs_diff_dot_float64, end.max_abs_diff_dot_float32
     caption = (
         f"{end.sentences} sentences, {end.tokens} tokens. Whole model as projections, largest change of a "
-        f"sentence embedding:\nfloat64 {end.max_abs_diff_float64:.1e} by distance, "
-        f"{end.max_abs_diff_dot_float64:.1e} by dot product; float32 {end.max_abs_diff_float32:.1e}, {end.max_abs_diff_dot_float32:.1e} "
+        f"sentence embedding:\n"
+        f"float64 {end.max_abs_diff_float64:.1e} by distance, {dot64:.1e} by dot product; "
+        f"float32 {end.max_abs_diff_float32:.1e}, {dot32:.1e} "
         f"(float32 rounding of the standard model: {end.rounding_float32:.1e})"
     )
     table = _table(f"{report.model}: heads against their folded projection", caption, ("layer",))

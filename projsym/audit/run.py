@@ -14,7 +14,7 @@ from projsym.audit.heads import compare_layer
 from projsym.audit.package import DEFAULT_SHA256, MODEL_NAME, default_model_folder
 from projsym.audit.report import AuditReport, EndToEnd, LayerReport
 from projsym.audit.text import default_sentences, read_sentences, tokenise
-from projsym.folding import Form
+from projsym.folding import Backend, Form
 
 __all__ = ["audit"]
 
@@ -27,7 +27,7 @@ def audit(
     dtype: str = "float64",
     *,
     heads: int | None = None,
-    backends: Sequence[str | None] = (None,),
+    backends: Sequence[Backend] = (None,),
 ) -> AuditReport:
     """Audit a BERT-layout model on real text.
 

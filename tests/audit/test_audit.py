@@ -137,12 +137,12 @@ def test_real_model_needs_its_values(real: AuditReport) -> None:
 
 
 def test_real_model_gives_the_same_embeddings(real: AuditReport) -> None:
-    """Stated bounds: rounding of float64 is 2⁻²⁹ of float32's; a projection may round a hundred times worse."""
+    """Stated bounds: float64 rounds 2⁻²⁹ of float32; a projection may round a hundred times worse."""
     end = real.end_to_end
     assert end.sentences == 20
     assert end.max_abs_diff_dot_float64 <= 100 * end.rounding_float32 * 2.0**-29
     assert end.max_abs_diff_dot_float32 <= 100 * end.rounding_float32
-    # By distance, ε moves the outputs of heads too, by their bound at most; later layers amplify that.
+    # By distance, ε moves each head too; stated: no further than the worst head's own bound.
     assert end.max_abs_diff_float64 <= max(head.distance_err_bound for head in real.heads)
     assert end.max_abs_diff_float32 <= 100 * end.rounding_float32
 
