@@ -178,7 +178,8 @@ def _run(
             x: np.broadcast_to(zero, (*a.shape[:-1], 1)) if x in empty else a for x, a in arrays.items()
         }
         sizes = tuple((feature, size or 1) for feature, size in sizes)
-    (out, lse), status = run(name, lead, arrays, (parameter,), dtype.name, sizes, backend)
+    kind = "float32" if dtype == check.FLOAT32 else "float64"
+    (out, lse), status = run(name, lead, arrays, (parameter,), kind, sizes, backend)
     if status < 0:
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"

@@ -42,6 +42,7 @@ class CKernel:
         ]
         function.restype = ctypes.c_int
         self._function = function
+        self._terms = sum(sizes.values())
 
     def __call__(
         self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float]
@@ -78,7 +79,7 @@ class CKernel:
         count = 1
         for length in lead:
             count *= length
-        return outputs, self._function(count, n, m, *arguments, threads_for_call())
+        return outputs, self._function(count, n, m, *arguments, threads_for_call(count * n * m * self._terms))
 
 
 def _open(source: str, tag: str, macros: tuple[str, ...], tools: compiler.Compiler) -> ctypes.CDLL:

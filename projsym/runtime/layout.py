@@ -33,7 +33,7 @@ def usable(x: Array, core: int) -> bool:
 
 def ready(x: Array, core: int) -> Array:
     """`x` itself if `usable`, else a contiguous copy."""
-    return x if usable(x, core) else np.ascontiguousarray(x)
+    return x if usable(x, core) else x.copy(order="C")
 
 
 @functools.lru_cache(maxsize=128)

@@ -29,15 +29,15 @@ class Entry:
     files: dict[str, str]
     folder: Path
 
-    @property
+    @functools.cached_property
     def vectors(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if x.feature)
 
-    @property
+    @functools.cached_property
     def scalars(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if x.axes and not x.feature)
 
-    @property
+    @functools.cached_property
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 

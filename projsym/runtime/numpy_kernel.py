@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,8 +42,9 @@ class NumpyKernel:
         parameters: Sequence[float],
     ) -> tuple[list[Array], int]:
         """One call if the leading axes of every array merge into one without a copy, else one per index."""
+        count = math.prod(lead)
         try:
-            flat = {x: v.reshape((-1, *v.shape[-core[x] :]), copy=False) for x, v in views.items()}
+            flat = {x: v.reshape((count, *v.shape[-core[x] :]), copy=False) for x, v in views.items()}
         except ValueError:
             parts = [
                 self._run(lead[1:], {x: v[i] for x, v in views.items()}, core, parameters)

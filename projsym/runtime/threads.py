@@ -6,6 +6,9 @@ import os
 
 from projsym.errors import refused
 
+SMALL = 200_000
+"""Multiplications that one thread does in about the time that OpenMP takes to wake another."""
+
 _chosen: int | None = None
 _used_here = False
 _single = False
@@ -46,10 +49,10 @@ def get_num_threads() -> int:
     return (_chosen or default_threads()) if not _single else 1
 
 
-def threads_for_call() -> int:
-    """`get_num_threads`, and note that this process may have started a pool of threads."""
+def threads_for_call(work: int) -> int:
+    """The threads worth waking for `work` multiplications; notes that a pool may have been started."""
     global _used_here
-    n = get_num_threads()
+    n = get_num_threads() if work > SMALL else 1
     _used_here = _used_here or n > 1
     return n
 
