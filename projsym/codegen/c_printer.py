@@ -15,7 +15,7 @@ from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
-from projsym.codegen.isa import prelude
+from projsym.codegen.isa import ISAS, prelude
 from projsym.codegen.program import Let, Program
 from projsym.codegen.scalar_c import power_function, powers
 
@@ -46,6 +46,7 @@ def emit_c(program: Program, dtype: str, header: str = "") -> str:
 
 
 def _source(plan: Plan, dtype: str, header: str) -> str:
+    _check_blocks(plan, dtype)
     p, names, t = plan.program, Names(plan), Text()
     notes = [*str(p).splitlines(), *(["schedule:"] if p.log else []), *(f"  {line}" for line in p.log)]
     t("/*", *(f" * {line}".rstrip() for line in notes), " */", "")
@@ -61,6 +62,18 @@ def _source(plan: Plan, dtype: str, header: str) -> str:
     Rows(names, t).row_block(pairs)
     Driver(names, t).driver()
     return str(t)
+
+
+def _check_blocks(plan: Plan, dtype: str) -> None:
+    """ValueError unless a block of queries is whole vectors and whole tiles on every instruction set."""
+    size = plan.rows.block or 0
+    for isa in ISAS:
+        for what, n in (
+            ("lanes", isa.lanes(dtype)),
+            ("rows of a tile", isa.tile(plan.program.tiles, "rows")),
+        ):
+            if size % n:
+                raise ValueError(f"block of {size} queries is no multiple of the {n} {what} of {isa.name}")
 
 
 def _sizes(names: Names, t: Text) -> None:

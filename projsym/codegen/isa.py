@@ -226,7 +226,7 @@ INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {{
   ONCE for (long t = 0; t < n; t++) {{
-    V b[8];
+    V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {{
       V a = SET1(left[r*lr + t*lt]);

@@ -126,7 +126,10 @@ def vector(e: sp.Expr, name: Name) -> str:
     if e.is_Pow and (2 * e.exp).is_Integer:
         n, half = divmod(int(2 * e.exp), 2)
         parts = [f"POWER_{n}({go(e.base)})" if n > 1 else go(e.base)] if n else []
-        parts += [f"SQRT({go(e.base)})"] if half else []
+        if half:
+            # An expanded square may come out below zero by rounding; its value is not.
+            x = f"MAX(SET1((T)0), {go(e.base)})" if e.base.is_Add else go(e.base)
+            parts.append(f"SQRT({x})")
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):
         return f"EXP2({go(e.args[0])})"

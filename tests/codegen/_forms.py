@@ -77,6 +77,11 @@ def student() -> Program:
     return program("student", [QQ, KK, QK], (1 + R2 / (3 * sigma**2)) ** -2, LOG, SIGMA)
 
 
+def laplace() -> Program:
+    """exp(-|q - k|/sigma)."""
+    return program("laplace", [QQ, KK, QK], sp.exp(-sp.sqrt(R2) / sigma), LOG, SIGMA)
+
+
 def epanechnikov() -> Program:
     """max(0, 1 - |q - k|^2/sigma^2)."""
     return program("epanechnikov", [QQ, KK, QK], sp.Max(0, 1 - R2 / sigma**2), LOG, SIGMA)

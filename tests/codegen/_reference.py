@@ -14,8 +14,10 @@ follows by monotonicity.
 *Sums.* With weight errors e_j and W = Σ w_j the quotient p moves by at most
 ``Σ e_j |v_j - p| / (W - Σ e_j)``, and summation in any order adds
 ``2 (m + 8) u Σ (w_j + e_j) |v_j| / (W - Σ e_j)``. For log W: ``r/(1 - r)`` with
-``r = Σ e/W + (m + 8) u``, and the roundings of the terms added to it. The reference itself is in a type whose error is below u/100 times
-these bounds, covered by the 16 and 8.
+``r = Σ e/W + (m + 8) u``, and the roundings of the terms added to it. The reference itself is in a type whose
+error is below u/100 times these bounds, covered by the 16 and 8.
+
+*Roots.* A root of b with error e is off by at most ``min(sqrt(e), e/sqrt(b))``.
 """
 
 from __future__ import annotations
@@ -62,6 +64,14 @@ def _weights(
     if form == "epanechnikov":
         c = 1 / wide(p["sigma"]) ** 2
         return np.maximum(0, 1 - c * r2), g * (1 + c * a2), np.zeros_like(r2)
+    if form == "laplace":
+        sigma, root = wide(p["sigma"]), np.sqrt(r2.clip(0))
+        e = g * a2
+        off = np.minimum(np.sqrt(e), e / np.where(root > 0, root, np.inf) + np.sqrt(e) * (root == 0)) / sigma
+        top = np.sqrt(a2) / sigma
+        top = top + top.max(axis=-1, keepdims=True, initial=0)
+        w = np.exp(-root / sigma)
+        return w, w * np.expm1(off + g * top), top
     if form in ("dot", "biased"):
         finite = np.where(np.isfinite(bias), np.abs(bias), 0)[:, None, :]
         scores = [(wide(p["scale"]) * dot + bias[:, None, :], wide(p["scale"]) * size + finite, wide(1))]

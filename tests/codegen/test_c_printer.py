@@ -22,7 +22,7 @@ from ._ckernel import ISAS, Kernel
 from ._reference import Expected, expected, parameters
 
 SIZES = [(0, 5), (5, 0), (1, 0), (1, 1), (5, 7), (15, 127), (16, 128), (17, 129), (49, 131)]
-FORMS = ["gaussian", "dot", "biased", "student", "epanechnikov", "mixture"]
+FORMS = ["gaussian", "dot", "biased", "student", "epanechnikov", "mixture", "laplace"]
 # Every form, size and type on the widest instruction set; each other set on what it prints differently.
 CASES = [(f, "float32", d, ISAS[0]) for f in FORMS for d in (7, 64)]
 CASES += [("gaussian", "float32", 1, ISAS[0]), ("dot", "float32", 77, ISAS[0])]
@@ -71,6 +71,7 @@ def inputs(form: str, n: int, m: int, d: int, dtype: str, heads: int = 2) -> dic
     """Standard normal vectors; a third of the key biases is minus infinity."""
     rng = np.random.default_rng([n, m, d])
     q, k = (rng.standard_normal((heads, x, d)).astype(dtype) for x in (n, m))
+    k[:, : min(n, m)] = q[:, : min(n, m)]  # distance 0, where an expanded square may come out negative
     given = {"q": q, "k": k}
     if form == "dot":
         given["v"] = rng.standard_normal((heads, m, max(1, d - 1))).astype(dtype)
@@ -216,6 +217,9 @@ def test_refusals_name_the_cause() -> None:
     steps = schedule.default(plain, "float32")
     with pytest.raises(ValueError, match="k_k cannot stand in the loop over keys"):
         emit_c(schedule.apply(plain, [s for s in steps if s.text != schedule.hoist().text]), "float32")
+    with pytest.raises(ValueError, match="block of 20 queries is no multiple of the 16 lanes of avx512"):
+        odd_block = [schedule.block("i", 20) if "queries in blocks" in s.text else s for s in steps]
+        emit_c(schedule.apply(plain, odd_block), "float32")
     with pytest.raises(ValueError, match="dtype must be"):
         emit_c(scheduled("gaussian", "float32"), "float16")
     with pytest.raises(ValueError, match=r"no C for .*tanh"):
