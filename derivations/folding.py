@@ -23,7 +23,7 @@ from projsym.proof.laws import (
 )
 from projsym.proof.theorem import by, theorem
 
-from .notation import W_K, W_O, W_Q, W_V, F, X, Y, b_K, b_O, b_Q, b_V, i, x, τ
+from .notation import W_K, W_O, W_Q, W_V, X, Y, b_K, b_O, b_Q, b_V, i, x, τ
 
 A = W_Q @ W_K.T
 a = b_Q @ W_K.T
@@ -190,11 +190,11 @@ def tied_form_only_if() -> Iterator[Any]:
     """With one token its weight is 1, so equal outputs for every x_i say x_i W_V W_O = x_i W_K M."""
     yield x[i] @ (W_V @ W_O)
     yield by(softmax_definition, disjoint_union, linearity), untied(x[i], alone)
-    yield by(same_for_one_token), tied(x[i], alone)
+    yield by(same_for_one_token, softmax_definition, disjoint_union), tied(x[i], alone)
     yield by(softmax_definition, disjoint_union, linearity), x[i] @ (W_K @ M)
 
 
-W_plus = LinearMap("W_plus", E, X)
+W_plus = LinearMap("W⁺", E, X)
 u = VectorSymbol("u", X)
 kernel_part = u - u @ (W_K @ W_plus)
 
@@ -206,7 +206,7 @@ def _projector(instance: Instance) -> None:
     instance.fixed_dimensions["X"] = n
     tall = [[arb(int(p == r)) for r in range(d)] for p in range(n)]
     instance.maps["W_K"] = lambda: tall
-    instance.maps["W_plus"] = lambda: [list(r) for r in zip(*tall, strict=True)]
+    instance.maps["W⁺"] = lambda: [list(r) for r in zip(*tall, strict=True)]
     instance.maps["W_V"] = lambda: multiply(
         tall, [[arb(instance.rational()) for _ in range(instance.dimension("F"))] for _ in range(d)]
     )
@@ -245,9 +245,7 @@ def _right_inverse(instance: Instance) -> None:
     instance.fixed_dimensions["E"] = n
 
     def lower() -> list[list[arb]]:
-        return [
-            [arb(instance.rational()) if r < p else arb(int(p == r)) for r in range(n)] for p in range(n)
-        ]
+        return [[arb(instance.rational()) if r < p else arb(int(p == r)) for r in range(n)] for p in range(n)]
 
     w = lower()
     inv = [[arb(int(p == r)) for r in range(n)] for p in range(n)]
@@ -255,11 +253,15 @@ def _right_inverse(instance: Instance) -> None:
         for r in range(p):
             inv[p] = [s - w[p][r] * t for s, t in zip(inv[p], inv[r], strict=True)]
     instance.maps["W_K"] = lambda: w
-    instance.maps["W_plus"] = lambda: inv
+    instance.maps["W⁺"] = lambda: inv
 
 
 full_rank = MapEquation(
-    "W_K has rank D", "W_K W⁺ = 1 for some W⁺ (possible only if d_h ≥ D)", W_K @ W_plus, identity_map(X), _right_inverse
+    "W_K has rank D",
+    "W_K W⁺ = 1 for some W⁺ (possible only if d_h ≥ D)",
+    W_K @ W_plus,
+    identity_map(X),
+    _right_inverse,
 )
 
 
@@ -272,4 +274,3 @@ def full_rank_keys() -> Iterator[Any]:
         total(lambda j: softmax(lambda l: inner(x[i] @ W_Q, x[l] @ W_K) / τ)(j) * (x[j] @ (W_V @ W_O))),
     )
     yield by(full_rank), tied(x[i], out=W_plus @ W_V @ W_O)
-

@@ -6,11 +6,10 @@ from typing import Any
 import sympy as sp
 
 from projsym.algebra.scalars import ScalarFamily, attend, inner, norm2, softmax, total
-from projsym.algebra.terms import LinearMap, VectorFamily, ZeroVector
+from projsym.algebra.terms import E, LinearMap, ZeroVector
 from projsym.proof.hypotheses import Agree, Equation, definition, equal_norms, linear_values
 from projsym.proof.instance import Instance
 from projsym.proof.laws import (
-    arithmetic,
     bilinearity,
     distributivity,
     exponential_law,
@@ -19,11 +18,9 @@ from projsym.proof.laws import (
     shift_invariance,
     softmax_definition,
 )
-from projsym.proof.theorem import by, theorem, therefore
+from projsym.proof.theorem import Scaled, by, theorem, therefore
 
 from .lemmas import exponentials_independent
-from projsym.algebra.terms import E
-
 from .notation import F, i, j, k, q, v, τ
 
 a = ScalarFamily("a")
@@ -72,7 +69,9 @@ dot_weights = definition(
     dot, softmax(lambda l: inner(q, k[l]) / τ), "dot_j = softmax_j(⟨q, k_j⟩/τ), the dot-product weights"
 )
 gauss_weights = definition(
-    gauss, softmax(lambda l: -norm2(q - k[l]) / (2 * τ)), "gauss_j = softmax_j(−‖q − k_j‖²/2τ), the Gaussian weights"
+    gauss,
+    softmax(lambda l: -norm2(q - k[l]) / (2 * τ)),
+    "gauss_j = softmax_j(−‖q − k_j‖²/2τ), Gaussian weights",
 )
 weights_agree = Agree(
     "weights agree", "gauss_j = dot_j for all j, at one query q", gauss, dot, make=keys_equal.impose
@@ -130,14 +129,11 @@ projections_agree = Equation(
 @theorem("I.6c", "Converse: only linear values give a projection", given=[projections_agree])
 def only_linear_values() -> Iterator[Any]:
     """If it holds for all queries, every value is its key times M (dot-product weights; I.4 turns them)."""
-    from projsym.proof.theorem import Scaled
-
     z = total(lambda l: sp.exp(inner(q, k[l]) / τ))
     yield total(lambda j: sp.exp(inner(q, k[j]) / τ) * (v[j] - k[j] @ M))
     yield (
-        by(softmax_definition, linearity, distributivity),
+        by(softmax_definition, linearity),
         z * (attend(lambda j: inner(q, k[j]) / τ, v) - attend(lambda j: inner(q, k[j]) / τ, k) @ M),
     )
-    yield by(Scaled(projections_agree, z), distributivity, arithmetic), ZeroVector(F)
+    yield by(Scaled(projections_agree, z), distributivity), ZeroVector(F)
     yield therefore(exponentials_independent, "v_j = k_j M for every j")
-

@@ -21,7 +21,7 @@ def _vandermonde() -> None:
             rows = [[(t * fmpq_mat([[x]])[0, 0]) for x in exponents] for t in range(m)]
             matrix = arb_mat([[_exp(x) for x in row] for row in rows])
             if matrix.det().contains(0):
-                raise ProofError(f"linear independence of exponentials: determinant may vanish at {exponents}")
+                raise ProofError(f"independence of exponentials: determinant may vanish at {exponents}")
     finally:
         ctx.prec = before
 

@@ -71,9 +71,7 @@ def _scalar(e: sp.Expr, ε: sp.Symbol) -> sp.Expr:
         case sp.Add():
             return sp.Add(*[_scalar(a, ε) for a in e.args])
         case sp.Mul():
-            parts = [
-                sp.Mul(*e.args[:n], _scalar(a, ε), *e.args[n + 1 :]) for n, a in enumerate(e.args)
-            ]
+            parts = [sp.Mul(*e.args[:n], _scalar(a, ε), *e.args[n + 1 :]) for n, a in enumerate(e.args)]
             return sp.Add(*parts)
         case Inner():
             u, v = e.args

@@ -24,7 +24,7 @@ from .terms import (
     VectorSymbol,
     ZeroVector,
 )
-from .theory import ALGEBRA, Ability, Theory
+from .theory import ALGEBRA, Ability, Theory, TheoryError
 
 TEST = Atom("?test")
 """What a vector is paired with to become a scalar; no vector of a user can have this name."""
@@ -122,7 +122,7 @@ class Normaliser:
 
     def _softmax(self, e: Softmax, env: Env) -> Poly:
         body, bound, over, at = e.args
-        if self.theory.can(Ability.SOFTMAX) or over.has(Singleton):
+        if self.theory.can(Ability.SOFTMAX):
             return self.scalar(e.definition(), env)
         j = fresh()
         p = self.scalar(body, {**env, bound: j})
@@ -136,7 +136,7 @@ class Normaliser:
     # sums
 
     def _sum(self, p: Poly, j: str, over: sp.Basic, env: Env) -> Poly:
-        if self.theory.can(Ability.UNIONS) or over.has(Singleton):
+        if self.theory.can(Ability.UNIONS):
             match over:
                 case DisjointUnion():
                     out = ZERO
@@ -167,8 +167,7 @@ class Normaliser:
             case VectorScale():
                 c = self.scalar(v.args[0], env)
                 return [
-                    Part(c * p.coefficient, p.atom, p.word, p.binders)
-                    for p in self.parts(v.args[1], env)
+                    Part(c * p.coefficient, p.atom, p.word, p.binders) for p in self.parts(v.args[1], env)
                 ]
             case VectorSum():
                 body, bound, over = v.args
@@ -273,4 +272,6 @@ def _set_name(over: sp.Basic) -> str:
             return "(" + "+".join(sorted(_set_name(s) for s in over.args)) + ")"
         case EmptySet():
             return "{}"
+        case Singleton():
+            raise TheoryError(f"a sum over {{{over.index}}} needs: {Ability.UNIONS}")
     raise TypeError(f"not an index set: {over!r}")

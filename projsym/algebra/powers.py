@@ -16,9 +16,7 @@ from .poly import ONE, Mono, Poly, constant, letter, power_mono
 def content(p: Poly) -> tuple[Fraction, Mono, Poly]:
     """``p = c * mono * q`` with `c > 0` rational and `q` without common rational or monomial factor."""
     coefficients = list(p.terms.values())
-    c = Fraction(
-        gcd(*[a.numerator for a in coefficients]), lcm(*[a.denominator for a in coefficients])
-    )
+    c = Fraction(gcd(*[a.numerator for a in coefficients]), lcm(*[a.denominator for a in coefficients]))
     least: dict[Generator, Fraction] = {}
     for mono in p.terms:
         for g, _ in mono:
@@ -40,7 +38,7 @@ def power(p: Poly, r: Fraction) -> Poly:
         raise ZeroDivisionError("a term divides by an expression that is identically zero")
     c, common, q = content(p)
     if r.denominator == 1:
-        return constant(c**r).times_mono(power_mono(common, r)) * _base(q, r)
+        return constant(c ** int(r)).times_mono(power_mono(common, r)) * _base(q, r)
     kept = tuple((g, e) for g, e in common if not g.positive)
     split = tuple((g, e) for g, e in common if g.positive)
     root = ONE if c == 1 else letter(Root(c), r)
@@ -52,7 +50,7 @@ def _base(q: Poly, r: Fraction) -> Poly:
         return ONE
     if r.denominator == 1 and len(q.terms) == 1:
         ((mono, c),) = q.terms.items()
-        return constant(c**r).times_mono(power_mono(mono, r))
+        return constant(c ** int(r)).times_mono(power_mono(mono, r))
     return letter(Function("poly", (q,), q.positive), r)
 
 

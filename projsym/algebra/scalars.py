@@ -1,4 +1,4 @@
-"""Scalar leaves that SymPy lacks: inner products, finite sums over abstract sets, indexed scalars, softmax."""
+"""Scalar leaves that SymPy lacks: inner products, sums over abstract sets, indexed scalars, softmax."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def total(body: Callable[[sp.Symbol], Any], over: sp.Basic = KEYS) -> Any:
     return VectorSum(b, j, over) if isinstance(b, Vector) else FiniteSum(b, j, over)
 
 
-class exp2(sp.Function):  # noqa: N801  SymPy functions are named as they print
+class exp2(sp.Function):
     """``2**x``."""
 
     nargs = 1
@@ -123,18 +123,14 @@ class Softmax(sp.Expr):
         return sp.exp(body.xreplace({j: at})) / FiniteSum(sp.exp(body), j, over)
 
 
-def softmax(
-    scores: Callable[[sp.Symbol], sp.Expr], over: sp.Basic = KEYS
-) -> Callable[[sp.Symbol], Softmax]:
+def softmax(scores: Callable[[sp.Symbol], sp.Expr], over: sp.Basic = KEYS) -> Callable[[sp.Symbol], Softmax]:
     """The weights ``w(j)`` proportional to ``exp(scores(j))`` that sum to 1 over the set."""
     j = sp.Dummy("j", integer=True)
     body = sp.sympify(scores(j))
     return lambda at: Softmax(body, j, over, at)
 
 
-def attend(
-    scores: Callable[[sp.Symbol], sp.Expr], values: Any, over: sp.Basic = KEYS
-) -> VectorSum:
+def attend(scores: Callable[[sp.Symbol], sp.Expr], values: Any, over: sp.Basic = KEYS) -> VectorSum:
     """The softmax-weighted mean ``sum_j w_j v_j`` of a family (anything that ``values[j]`` works on)."""
     w = softmax(scores, over)
     return total(lambda j: w(j) * values[j], over)

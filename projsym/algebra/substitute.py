@@ -46,7 +46,5 @@ def _walk(x: Any, symbols: dict[sp.Basic, Any], families: dict[tuple[type, str],
         body, old, *rest = x.args
         new = sp.Dummy(old.name, integer=True)
         inside = {k: v for k, v in symbols.items() if k != old} | {old: new}
-        return x.func(
-            _walk(body, inside, families), new, *[_walk(r, symbols, families) for r in rest]
-        )
+        return x.func(_walk(body, inside, families), new, *[_walk(r, symbols, families) for r in rest])
     return x.func(*[_walk(a, symbols, families) for a in x.args])

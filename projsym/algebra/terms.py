@@ -197,9 +197,7 @@ class LinearMap(sp.Basic):
     first. The empty word is the identity.
     """
 
-    def __new__(
-        cls, word: str | sp.Tuple, source: Space = E, target: Space = E
-    ) -> LinearMap:
+    def __new__(cls, word: str | sp.Tuple, source: Space = E, target: Space = E) -> LinearMap:
         if isinstance(word, str):
             word = sp.Tuple(sp.Tuple(checked_name(word), sp.S.Zero, source, target))
         return sp.Basic.__new__(cls, word, source, target)
@@ -223,7 +221,7 @@ class LinearMap(sp.Basic):
         return self.args[2]
 
     @property
-    def T(self) -> LinearMap:  # noqa: N802  the name NumPy and SymPy use
+    def T(self) -> LinearMap:
         """The adjoint: ``inner(x @ W, y) == inner(x, y @ W.T)``."""
         word = sp.Tuple(*[sp.Tuple(n, 1 - t, a, b) for n, t, a, b in reversed(self.args[0])])
         return LinearMap(word, self.target, self.source)
@@ -246,9 +244,7 @@ class VectorApply(Vector):
 
     def __new__(cls, vector: Vector, linear_map: LinearMap) -> VectorApply:
         if vector.space != linear_map.source:
-            raise TypeError(
-                f"x @ W: x is in {vector.space.name}, W maps from {linear_map.source.name}"
-            )
+            raise TypeError(f"x @ W: x is in {vector.space.name}, W maps from {linear_map.source.name}")
         return sp.Basic.__new__(cls, vector, linear_map)
 
     @property

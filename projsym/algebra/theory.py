@@ -52,5 +52,9 @@ class Theory:
         return ability in self.abilities
 
 
+class TheoryError(ValueError):
+    """A term that the theory in force cannot represent; the message names the ability it lacks."""
+
+
 ALGEBRA = Theory(frozenset(Ability))
 """Every ability, no hypotheses."""

@@ -82,7 +82,7 @@ def header(b: Built, c: bool = True) -> str:
     if c:
         k = certificate(b.dtype)
         lines.append(
-            f"exponential degree {k.degree} polynomial, certified relative error at most {k.total:.4e} ({b.dtype})"
+            f"exponential degree {k.degree} polynomial, certified relative error at most {k.total:.4e}"
         )
     return "\n".join(lines)
 
@@ -146,7 +146,8 @@ def differences(folder: Path = COMMITTED) -> list[str]:
         text = (folder / name).read_bytes()
         if text != made[name].encode():
             old, new = text.decode().splitlines(), made[name].splitlines()
-            at = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+            pairs = enumerate(zip(old, new, strict=False))
+            at = next((n for n, (a, b) in pairs if a != b), min(len(old), len(new)))
             out.append(f"differs: {name}, first in line {at + 1}")
     return out
 

@@ -41,7 +41,7 @@ class Kernel:
         return {"out": unfold(self.of.last, self.of.given)} | saved
 
     def build(self, dtype: str) -> Built:
-        """Lower, schedule and validate. Raises ProofError unless theorem, citations and program are proved."""
+        """Lower, schedule and validate. ProofError unless theorem, citations and program are proved."""
         require(self.of)
         outputs = self.outputs()
         plain = lower(self.name, outputs)

@@ -122,15 +122,18 @@ class Validator:
         if isinstance(node, Let):
             self.state.values[node.name] = lambda j: here.evaluate(node.value, j)
         else:
-            self.state.values[node.name] = lambda j: here.evaluate(node.scale, j) * inner(
-                here.vector(node.left, j), here.vector(node.right, j)
+            self.state.values[node.name] = lambda j: (
+                here.evaluate(node.scale, j) * inner(here.vector(node.left, j), here.vector(node.right, j))
             )
 
     # the loop over key blocks
 
     def key_loop(self, body: tuple[Node, ...]) -> None:
         maxima = [n for n in body if isinstance(n, RunningMax)]
-        tops = {n.name: (sp.Symbol(f"{n.name}_before", real=True), sp.Symbol(f"{n.name}_after", real=True)) for n in maxima}
+        tops = {
+            n.name: (sp.Symbol(f"{n.name}_before", real=True), sp.Symbol(f"{n.name}_after", real=True))
+            for n in maxima
+        }
         for name, (before, _) in tops.items():
             self.state.values[name] = lambda j, b=before: b
         sums = [n for n in body if isinstance(n, Sum)]
@@ -229,6 +232,4 @@ def _spaces(outputs: Mapping[str, Any]) -> dict[str, Space]:
 
 
 def _scalars(outputs: Mapping[str, Any]) -> dict[str, sp.Symbol]:
-    return {
-        s.name: s for term in outputs.values() for s in term.free_symbols if not s.is_integer
-    }
+    return {s.name: s for term in outputs.values() for s in term.free_symbols if not s.is_integer}

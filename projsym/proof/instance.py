@@ -86,7 +86,7 @@ class Instance:
         if key not in self.drawn:
             draw = self.scalars.get(name)
             self.drawn[key] = draw() if draw else arb(self.rational(positive))
-        return self.drawn[key]  # type: ignore[return-value]
+        return self.drawn[key]
 
     def matrix(self, name: str, source: str, target: str) -> list[Vec]:
         """The rows of a map's matrix, ``dimension(source)`` by ``dimension(target)``: ``x @ W``."""

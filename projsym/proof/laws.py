@@ -29,14 +29,13 @@ bilinearity = _law(
     "bilinearity", "⟨a u + b v, w⟩ = a⟨u, w⟩ + b⟨v, w⟩, and ⟨u, v⟩ = ⟨v, u⟩", Ability.BILINEARITY
 )
 polarization = _law("polarization", "⟨u, v⟩ = ½(‖u‖² + ‖v‖² − ‖u − v‖²)", Ability.BILINEARITY)
-adjoint = _law("adjoint", "⟨u W, v⟩ = ⟨u, v Wᵀ⟩", Ability.BILINEARITY, Ability.ADJOINT)
+adjoint = _law("adjoint", "⟨u W, v⟩ = ⟨u, v Wᵀ⟩", Ability.ADJOINT)
+powers_of_two = _law("powers of two", "2ˣ = exp(x log 2)")
 linearity = _law("linearity", "(Σ_j c_j u_j) W = Σ_j c_j (u_j W)")
-exponential_law = _law(
-    "exponential law", "exp(a + b) = exp(a) exp(b), log(exp a) = a", Ability.EXPONENTIAL
-)
+exponential_law = _law("exponential law", "exp(a + b) = exp(a) exp(b), log(exp a) = a", Ability.EXPONENTIAL)
 distributivity = _law(
     "distributivity",
-    "Σ_j c a_j = c Σ_j a_j for c independent of j, Σ_j (a_j + b_j) = Σ_j a_j + Σ_j b_j; sums may be exchanged",
+    "Σ_j c a_j = c Σ_j a_j for c independent of j, Σ_j (a_j + b_j) = Σ_j a_j + Σ_j b_j; sums commute",
     Ability.SUMS,
 )
 disjoint_union = _law(
@@ -59,7 +58,7 @@ differentiation = _law(
     Ability.SUMS,
     Ability.SOFTMAX,
 )
-rows_independent = _law("independence of rows", "what is computed for one query or head uses no other's state")
+rows_independent = _law("independence of rows", "what is computed for a query or head uses no other's state")
 fubini = _law("Fubini", "a finite double sum may be taken in either order", Ability.SUMS)
 
 LAWS = {
@@ -70,6 +69,7 @@ LAWS = {
         polarization,
         adjoint,
         linearity,
+        powers_of_two,
         exponential_law,
         distributivity,
         disjoint_union,

@@ -40,9 +40,7 @@ def check(
     return Checked(instances, worst)
 
 
-def refute(
-    left: Any, right: Any, given: Sequence[Hypothesis] = (), tries: int = 60
-) -> Witness | None:
+def refute(left: Any, right: Any, given: Sequence[Hypothesis] = (), tries: int = 60) -> Witness | None:
     """A witness against ``left = right``, the first found from small integers upwards; None if none is."""
     for span in (*SMALL, GENERIC):
         for seed in range(tries):
@@ -115,5 +113,3 @@ def _sets(term: Any) -> list[IndexSet]:
 
 def _show(values: list[arb]) -> str:
     return show_value(values if len(values) > 1 else values[0])
-
-

@@ -1,4 +1,4 @@
-"""Proving a theorem: every step by the normal form, every line by ball arithmetic, every hypothesis needed."""
+"""Proving a theorem: steps by the normal form, lines by ball arithmetic, hypotheses by leaving them out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from projsym.algebra.decide import residual
 from projsym.algebra.terms import Vector, ZeroVector
-from projsym.algebra.theory import ALGEBRA, Theory
+from projsym.algebra.theory import ALGEBRA, Theory, TheoryError
 
 from . import oracle
 from .hypotheses import Equation, Hypothesis
@@ -109,7 +109,7 @@ def _prove_step(step: Step, given: tuple[Hypothesis, ...]) -> StepResult:
         rest = residual(left, right, theory)
         if rest and step.reason.equation is not None:
             rest = _modulo(left, right, step.reason.equation, cited, theory)
-    except ZeroDivisionError as e:
+    except (ZeroDivisionError, TheoryError) as e:
         return StepResult(step, Unknown(str(e)), 1e3 * (perf_counter() - start))
     spent = 1e3 * (perf_counter() - start)
     if not rest:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from flint import arb, ctx, fmpq
+from flint import arb, ctx
 
 from . import oracle
 from .hypotheses import Hypothesis
 from .instance import SMALL, Instance
 from .verdict import ProofError, Refuted, Unknown
 
-Number = int | fmpq
+Number: TypeAlias = Any
+"""An int or a python-flint rational (the library ships no types)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class At:
 
     def instance(self) -> Instance:
         """The instance with exactly these values."""
-        sizes = dict(self.sizes) | ({self.over: len(next(iter(self.families.values())))} if self.families else {})
+        sizes = dict(self.sizes)
+        if self.families:
+            sizes[self.over] = len(next(iter(self.families.values())))
         out = Instance(0, SMALL[0], fixed_dimensions=dict(self.dimensions), fixed_sizes=sizes)
         for name, value in self.vectors.items():
             out.drawn[name, None] = [arb(x) for x in value]

@@ -22,6 +22,10 @@ from projsym.algebra.terms import (
 )
 
 ADD, MUL, POW, ATOM = range(4)
+LATEX = {
+    "W⁺": "W^{+}", "τ": r"\tau", "σ": r"\sigma", "ρ": r"\rho", "ξ": r"\xi", "γ": r"\gamma", "β": r"\beta",
+    "ε": r"\varepsilon", "Γ": r"\Gamma", "x̂": r"\hat{x}",
+}  # fmt: skip
 BOUND = "jlirstuvabc"
 
 
@@ -36,8 +40,7 @@ class Style:
         if not self.latex:
             return s
         stem, _, rest = s.partition("_")
-        greek = {"τ": r"\tau", "σ": r"\sigma", "ρ": r"\rho", "ξ": r"\xi", "γ": r"\gamma", "β": r"\beta"}
-        stem = greek.get(stem, stem)
+        stem = LATEX.get(stem, stem)
         return f"{stem}_{{{rest}}}" if rest else stem
 
     def index(self, s: str, i: str) -> str:
@@ -144,16 +147,17 @@ class Printer:
         for t in terms:
             negative = _negative(t)
             text = self.show(_negate(t) if negative else t, n, MUL if negative else ADD)
-            out += f" {minus} {text}" if negative and out else f" + {text}" if out else minus * negative + text
+            sign = f" {minus} " if negative else " + "
+            out += sign + text if out else minus * negative + text
         return out
 
     def mul(self, e: sp.Mul, n: dict[sp.Symbol, str]) -> str:
         if _negative(e):
             return ("-" if self.style.latex else "−") + self.show(-e, n, MUL)
-        above, below = e.as_numer_denom() if e.is_commutative else (e, sp.S.One)
+        above, below = _fraction(e)
         if below != 1:
-            level = ADD if self.style.latex else POW
-            return self.style.over(self.show(above, n, ADD if self.style.latex else MUL), self.show(below, n, level))
+            over, under = (ADD, ADD) if self.style.latex else (MUL, POW)
+            return self.style.over(self.show(above, n, over), self.show(below, n, under))
         return " ".join(self.show(a, n, POW) for a in above.as_ordered_factors())
 
     def vector(self, v: Vector, n: dict[sp.Symbol, str]) -> tuple[str, int]:
@@ -174,7 +178,8 @@ class Printer:
                 return f"{self.show(c, n, POW)} {self.show(u, n, MUL)}", MUL
             case VectorSum():
                 inside = self.bind(v.args[1], n)
-                return s.sum(inside[v.args[1]], self.set(v.args[2], n), self.show(v.args[0], inside, MUL)), ADD
+                body = self.show(v.args[0], inside, MUL)
+                return s.sum(inside[v.args[1]], self.set(v.args[2], n), body), ADD
             case VectorApply():
                 return f"{self.show(v.args[0], n, POW)} {self.map(v.args[1])}", MUL
         raise TypeError(f"cannot print {type(v).__name__}")
@@ -195,6 +200,14 @@ class Printer:
             case EmptySet():
                 return r"\emptyset" if self.style.latex else "∅"
         raise TypeError(f"not an index set: {over!r}")
+
+
+def _fraction(e: sp.Mul) -> tuple[sp.Expr, sp.Expr]:
+    """Numerator and denominator as written: exponentials stay above, whatever the sign of their exponent."""
+    below = [a for a in e.args if a.is_Pow and not isinstance(a, sp.exp) and a.exp.is_negative]
+    c, _ = e.as_coeff_Mul()
+    q = sp.Integer(c.q) if c.is_Rational else sp.S.One
+    return e * q * sp.Mul(*[1 / a for a in below]), q * sp.Mul(*[1 / a for a in below])
 
 
 def _negative(t: Any) -> bool:

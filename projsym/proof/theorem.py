@@ -44,8 +44,10 @@ class Reason:
     def theory(self) -> Theory:
         """All that the step may use."""
         out = Theory()
-        for r in (*self.laws, *self.hypotheses):
-            out = out | r.theory
+        for law in self.laws:
+            out = out | law.theory
+        for h in self.hypotheses:
+            out = out | h.theory
         return out
 
     def __str__(self) -> str:

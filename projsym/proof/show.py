@@ -1,0 +1,101 @@
+"""A proof as a person reads it: the chain law by law, both opinions, the reason for each hypothesis."""
+
+from __future__ import annotations
+
+import math
+from textwrap import shorten
+
+from .ledger import Refutation
+from .prove import Proof
+from .text import text
+from .theorem import Line
+from .verdict import Checked, Proved, Refuted, Unknown, Verdict
+
+_UP = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def explain(p: Proof, width: int = 100) -> str:
+    """The chain of a theorem with its verdicts.
+
+    A step that is not proved shows what is known: the witness that refutes it, or what the normal form is
+    left with.
+    """
+    t = p.theorem
+    head = f"{t.id}  {t.title}"
+    lemma_used = ", using a cited lemma" if t.conclusion is not None else ""
+    status = f"{_verdict(p.verdict)}{lemma_used}   {p.milliseconds:.0f} ms"
+    lines = [f"{head}{' ' * max(2, width - len(head) - len(status))}{status}"]
+    if t.doc:
+        lines.append(f"     {t.doc}")
+    for h in t.given:
+        lines.append(f"     {'given' if h.assumed else 'where'}  {h.statement}")
+    lines.append(f"       {line(t.steps[0].before)}")
+    for s in p.steps:
+        lines.append(f"     = {{ {s.step.reason} }}{_trouble(s.verdict)}")
+        lines.append(f"       {line(s.step.after)}")
+    if t.conclusion is not None:
+        lemma = t.conclusion.lemma
+        lines.append(f"     hence {t.conclusion.statement}")
+        lines.append(f"     uses lemma   {lemma.name} (cited, tested on instances): {lemma.statement}")
+    lines.append(f"     checked      {_checked(p.checked)}")
+    for n in p.needs:
+        lines.append(f"     needed       without “{n.hypothesis.name}” {_without(n.verdict)}")
+    return "\n".join(lines)
+
+
+def explain_refusal(r: Refutation) -> str:
+    """A false claim with its witness and what repairs it."""
+    x = r.refusal
+    lines = [f"{x.id}  {x.claim}   {r.verdict.name}"]
+    lines += [f"     given  {h.statement}" for h in x.given]
+    lines += [f"     claim  {text(x.left)}", f"          = {text(x.right)}"]
+    if isinstance(r.verdict, Refuted):
+        w = r.verdict.witness
+        lines.append(f"     false at  {', '.join(f'{n} = {v}' for n, v in w.inputs)}")
+        lines.append(f"     there     left {w.left}, right {w.right}")
+    lines.append(f"     true is   {x.repair}" + (f"  [{', '.join(x.repaired_by)}]" if x.repaired_by else ""))
+    return "\n".join(lines)
+
+
+def line(x: Line) -> str:
+    """A line of a chain."""
+    return x.text or text(x.term)
+
+
+def _verdict(v: Verdict) -> str:
+    return "proved for all sizes" if isinstance(v, Proved) else v.name.upper()
+
+
+def _trouble(v: Verdict) -> str:
+    match v:
+        case Refuted(witness):
+            return f"   FALSE at {witness}"
+        case Unknown(residual):
+            return f"   NOT PROVED by this law; left with {shorten(residual, 120)}"
+    return ""
+
+
+def _checked(v: Verdict) -> str:
+    match v:
+        case Checked(instances, radius):
+            return f"{instances} rational instances: balls overlap, radius ≤ {power_of_ten(radius)}"
+        case Refuted(witness):
+            return f"REFUTED at {witness}"
+    return f"UNKNOWN: {v}"
+
+
+def _without(v: Verdict) -> str:
+    if isinstance(v, Refuted):
+        return f"it is false: {v.witness}"
+    return "it is not proved" if isinstance(v, Unknown) else "it still holds: the hypothesis is idle"
+
+
+def power_of_ten(x: float) -> str:
+    """A small positive number rounded up to one digit: ``2·10⁻⁷⁴``."""
+    if x == 0:
+        return "0"
+    n = math.floor(math.log10(x))
+    digit = math.ceil(x / 10.0**n)
+    if digit == 10:
+        digit, n = 1, n + 1
+    return f"{digit}·10{str(n).translate(_UP)}"
