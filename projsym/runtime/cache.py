@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import functools
 import hashlib
 import os
@@ -80,7 +81,7 @@ def key(source: str, flags: tuple[str, ...], compiler: Compiler) -> str:
 def compiled(source: str, name: str, macros: tuple[str, ...], compiler: Compiler) -> Path:
     """The shared library of a C source, compiled now or before.
 
-    macros: ``-D`` flags. A compiler that refuses ``-fopenmp`` gives a library that uses one thread.
+    macros: ``-D`` flags. A compiler that cannot do ``-fopenmp`` gives a library that uses one thread.
     Raises CompilerError with the command and the compiler's output.
     """
     folder = cache_dir()
@@ -115,4 +116,11 @@ def _compile(source: str, flags: tuple[str, ...], compiler: Compiler, target: Pa
                 f"the C compiler failed with status {done.returncode}\ncommand: {shlex.join(command)}\n"
                 f"output:\n{done.stdout}{done.stderr}"
             )
+        try:
+            # zig accepts -fopenmp but has no runtime library for it: only loading shows that.
+            ctypes.CDLL(str(so))
+        except OSError as e:
+            raise CompilerError(
+                f"the compiled kernel does not load: {e}\ncommand: {shlex.join(command)}"
+            ) from e
         os.replace(so, target)

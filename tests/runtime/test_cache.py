@@ -112,6 +112,25 @@ def test_a_compiler_without_openmp_gives_one_thread(
     assert answer(cache.compiled(SOURCE, "answer", MACROS, compiler.find())) == 42
 
 
+def test_a_library_that_does_not_load_is_refused(folder: Path) -> None:
+    with pytest.raises(CompilerError, match=r"does not load: .*undefined symbol: missing\ncommand: .*-O3"):
+        cache.compiled("int missing(void); int answer(void) { return missing(); }", "a", (), compiler.find())
+    assert [p for p in folder.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_openmp_without_a_runtime_gives_one_thread(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As zig: ``-fopenmp`` compiles, but what it calls is nowhere."""
+    monkeypatch.setenv("PROJSYM_CC", str(wrapper(tmp_path / "cc", "")))
+    source = (
+        "#ifdef _OPENMP\nint missing(void);\nint answer(void) { return missing(); }\n#else\n"
+        + SOURCE
+        + "#endif\n"
+    )
+    assert answer(cache.compiled(source, "answer", MACROS, compiler.find())) == 42
+
+
 def test_a_compiler_that_vanishes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = wrapper(tmp_path / "cc", "")
     monkeypatch.setenv("PROJSYM_CC", str(script))
