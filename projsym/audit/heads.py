@@ -122,7 +122,8 @@ def compare_layer(model: Bert, index: int, x_hat: Array, cuts: Sequence[int]) ->
         bias = squares[rows].mT
         high, low = (bias.mid + bias.rad).max(), (bias.mid - bias.rad).min()
         centre = (high + low) / 2
-        unequal = scale * np.maximum(high - centre, centre - low)
+        lost = 4 * 2.0**-53 * (abs(high) + abs(low))  # the rounding of mid ± rad and of the centre
+        unequal = scale * (max(high - centre, centre - low) + lost)
         average, _ = softmax_average(((folded + bias) * w.scale).widen(unequal), keys)
         distance.append(average)
 
