@@ -75,8 +75,10 @@ def project(
     (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the merge, theorem IV.1. With d = 0 all
     scores are 0 before the bias.
     Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
-    OverflowError if a score or the lse is outside the range of the dtype; CompilerError for backend "c"
-    without a working compiler.
+    OverflowError if a row cannot be normalised because scores are outside the range of the dtype, or if its
+    lse is; CompilerError for backend "c" without a working compiler. What no error tells: a single score whose
+    partial sums pass below that range counts as -inf, its key as excluded; :func:`projsym.bounds.forward_bound`
+    is infinite where that can happen.
     """
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
