@@ -8,6 +8,7 @@ one inner product, computed in a register tile, and the elementwise statements a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import sympy as sp
 
@@ -210,19 +211,18 @@ def plan(program: Program) -> Plan:
     phases = _phases(pairs)
     before = _level(rows.body[:at], (Let, Dot), "before the loop over keys", "i")
     after = _level(rows.body[at + 1 :], (Let, Dot, Output), "after the loop over keys", "i")
-    parameters = _level(program.body, (Let,), "at the top", "")
     return Plan(
         program,
         program.axes(),
         vectors,
         scalars,
-        parameters,
+        cast("list[Let]", _level(program.body, (Let,), "at the top", "")),
         heads,
-        key_loops,  # type: ignore[arg-type]
+        key_loops,
         rows,
-        before,
+        cast("list[Let | Dot]", before),
         pairs,
-        after,
+        cast("list[Let | Dot | Output]", after),
         phases,
         _buffers(phases),
-    )  # type: ignore[arg-type]
+    )
