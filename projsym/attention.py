@@ -76,9 +76,9 @@ def project(
     scores are 0 before the bias.
     Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
     OverflowError if a row cannot be normalised because scores are outside the range of the dtype, or if its
-    lse is; CompilerError for backend "c" without a working compiler. What no error tells: a single score whose
-    partial sums pass below that range counts as -inf, its key as excluded; :func:`projsym.bounds.forward_bound`
-    is infinite where that can happen.
+    lse is; CompilerError for backend "c" without a working compiler. What no error tells: a single score
+    whose partial sums pass below that range counts as -inf, its key as excluded;
+    :func:`projsym.bounds.forward_bound` is infinite where that can happen.
     """
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
