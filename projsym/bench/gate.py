@@ -1,0 +1,80 @@
+"""The equality gate: a row is timed only if both outputs are as close to the reference as is proven."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projsym.bounds import forward_bound
+
+Array: TypeAlias = NDArray[Any]
+
+PEER_EXP_ERROR = {"float32": 20 * 2.0**-23, "float64": 20 * 2.0**-52}
+"""Relative error granted to a library's exponential: 20 units in the last place.
+
+It is the loosest that a peer states (the vectorised exponential of PyTorch's CPU attention); NumPy states
+less than 3 in float32.
+"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Errors against the reference: maxima over queries; `equal` was decided query by query."""
+
+    equal: bool
+    max_abs_err: float
+    err_bound: float
+
+
+class Gate:
+    """Reference and bounds for one problem.
+
+    q, k (H, n, d), v (H, m, d_v), one dtype; the scale is ``1/sqrt(d)``.
+
+    Guarantees: an output that passes differs from the exact mean by at most the bound of `forward_bound` for
+    its dtype, plus twice that of the reference, which is itself a float64 evaluation. Cannot see: an error
+    below the bound, and input other than this. A weighted mean in base e is within the scope of the bound: it
+    has the roundings of the base-two form, less those of ``log2(e)``.
+    """
+
+    def __init__(self, q: Array, k: Array, v: Array, block: int = 128) -> None:
+        dtype = q.dtype.name
+        self.reference = reference(q, k, v)
+        own = forward_bound(q, k, v, dtype=np.float64, block=block, exp_error=PEER_EXP_ERROR["float64"])
+        self.ours = forward_bound(q, k, v, dtype=dtype, block=block) + own
+        self.peer = forward_bound(q, k, v, dtype=dtype, block=block, exp_error=PEER_EXP_ERROR[dtype]) + own
+
+    def check(self, out: Array, *, peer: bool) -> Agreement:
+        """Compare an output (H, n, d_v) with the reference; NaN anywhere is a disagreement."""
+        bound = self.peer if peer else self.ours
+        if out.shape != self.reference.shape:
+            return Agreement(False, math.inf, float(bound.max()))
+        error = np.abs(out - self.reference).max(axis=-1)
+        error = np.where(np.isnan(error), np.inf, error)
+        equal = bool((error <= bound).all()) and bool(np.isfinite(bound).all())
+        return Agreement(equal, float(error.max()), float(bound.max()))
+
+
+def reference(q: Array, k: Array, v: Array) -> Array:
+    """The mean in float64, (H, n, d_v), by other code than any peer's: head by head, divided last."""
+    out = np.empty((*q.shape[:-1], v.shape[-1]))
+    for h in range(len(q)):
+        qs, ks, vs = (x[h].astype(np.float64) for x in (q, k, v))
+        weights = np.einsum("jd,id->ij", ks, qs / math.sqrt(q.shape[-1]), optimize=True)
+        weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+        out[h] = (weights @ vs) / weights.sum(axis=-1)[:, None]
+    return out
+
+
+def softmax_mean(q: Array, k: Array, v: Array) -> Array:
+    """``softmax(q kᵀ / sqrt(d)) v`` in whole arrays, as one writes it in NumPy; (H, n, d_v), same dtype."""
+    scores = np.matmul(q, np.swapaxes(k, -1, -2)) * q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    out: Array = np.matmul(scores, v)
+    return out

@@ -1,0 +1,168 @@
+"""The measurement: gate, then interleaved timing, for every shape, kernel and number of threads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projsym.attention import attention, project
+from projsym.bench import peers
+from projsym.bench.environment import available_cpus
+from projsym.bench.gate import Agreement, Gate
+from projsym.bench.peak import fma_peak
+from projsym.bench.rows import SHAPES, Row, Shape
+from projsym.bench.timing import Times, interleave
+from projsym.runtime import manifest
+from projsym.runtime.threads import get_num_threads, set_num_threads
+
+Array: TypeAlias = NDArray[Any]
+Progress: TypeAlias = Callable[[str], None]
+
+SEED = 20260202
+
+
+def run(
+    shapes: Iterable[Shape] | None = None,
+    threads: Iterable[int] | None = None,
+    seconds: float = 0.4,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Compare `projsym.attention` and `projsym.project` with every peer that is installed.
+
+    shapes: by default `SHAPES`. threads: by default 1 and 2, as far as this process has the CPUs.
+    seconds: of timing for one shape, kernel and number of threads, all peers together.
+    progress: called with a line before each of these.
+
+    Inputs are standard normal, the same in every run. Ours and the peers use the same number of threads and
+    are timed in turns (`interleave`), after `Gate` has passed both outputs; a pair that it did not pass gives
+    a row marked "refused: …" without times. Prefill has as many operations with V = K as without, so
+    `project` is compared with the peers' attention on (q, k, k).
+
+    Raises ValueError for a number of threads below 1 or above the CPUs of this process, or for `seconds` that
+    is not positive; CompilerError without a C compiler.
+    """
+    counts = _counts(threads)
+    if not seconds > 0:
+        raise ValueError(f"seconds: got {seconds!r}, allowed are positive numbers")
+    chosen = list(SHAPES if shapes is None else shapes)
+    rates: dict[str, float] = {}
+    rows: list[Row] = []
+    for shape in chosen:
+        for kernel in ("attention", "project"):
+            q, k, v = _inputs(shape, kernel)
+            gate = Gate(q, k, v, _block(kernel))
+            for n in counts:
+                if progress:
+                    progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
+                # The rate is the best that is seen all through the run: other load can only lower it.
+                rates[shape.dtype] = max(rates.get(shape.dtype, 0.0), fma_peak(shape.dtype))
+                rows += _compare(kernel, shape, n, (q, k, v), gate, seconds)
+    return [_with_fraction(row, row.threads * rates[row.dtype]) for row in rows]
+
+
+def _with_fraction(row: Row, rate: float) -> Row:
+    if row.ours_min_s is None:
+        return row
+    return replace(row, peak_fraction=Shape(*row.shape, row.dtype).flops / row.ours_min_s / rate)
+
+
+def _compare(
+    kernel: str,
+    shape: Shape,
+    threads: int,
+    inputs: tuple[Array, Array, Array],
+    gate: Gate,
+    seconds: float,
+) -> list[Row]:
+    """Rows for one cell, a row a peer."""
+    q, k, v = inputs
+    ours: peers.Call = partial(attention, q, k, v, backend="c")
+    if kernel == "project":
+        ours = partial(project, q, k, backend="c")
+    prepared = {name: make(q, k, v, threads) for name, make in peers.available()[0].items()}
+    with _kernel_threads(threads), peers.limited(threads):
+        own = gate.check(ours(), peer=False)
+        others = {name: gate.check(call(), peer=True) for name, call in prepared.items()}
+        times: dict[str, Times] = {}
+        if own.equal and any(x.equal for x in others.values()):
+            passed = {name: call for name, call in prepared.items() if others[name].equal}
+            times = interleave({"": ours, **passed}, seconds)
+    return [_row(kernel, shape, threads, x, times, own, others[x]) for x in prepared]
+
+
+def _row(
+    kernel: str,
+    shape: Shape,
+    threads: int,
+    peer: str,
+    times: dict[str, Times],
+    own: Agreement,
+    other: Agreement,
+) -> Row:
+    ours, theirs = times.get(""), times.get(peer)
+    verdict = "equal"
+    if not (own.equal and other.equal):
+        who = " and ".join(n for n, x in (("projsym", own), (peer, other)) if not x.equal)
+        verdict = f"refused: {who} beyond the error bound"
+    return Row(
+        kernel=kernel,
+        shape=shape.sizes,
+        dtype=shape.dtype,
+        threads=threads,
+        peer=peer,
+        ours_min_s=ours.least if ours and theirs else None,
+        peer_min_s=theirs.least if ours and theirs else None,
+        ratio_min=theirs.least / ours.least if ours and theirs else None,
+        ratio_median=theirs.median_ratio(ours) if ours and theirs else None,
+        peak_fraction=None,
+        max_abs_err=own.max_abs_err,
+        err_bound=own.err_bound,
+        peer_max_abs_err=other.max_abs_err,
+        peer_err_bound=other.err_bound,
+        verdict=verdict,
+    )
+
+
+def _inputs(shape: Shape, kernel: str) -> tuple[Array, Array, Array]:
+    heads, n, m, d = shape.sizes
+    rng = np.random.default_rng(SEED)
+    dtype: Any = np.float32 if shape.dtype == "float32" else np.float64
+    q = rng.standard_normal((heads, n, d), dtype=dtype)
+    k = rng.standard_normal((heads, m, d), dtype=dtype)
+    v = k if kernel == "project" else rng.standard_normal((heads, m, d), dtype=dtype)
+    return q, k, v
+
+
+def _block(kernel: str) -> int:
+    """Keys in a block of the committed kernel, which its error bound depends on."""
+    data = json.loads((manifest.KERNELS / "manifest.json").read_text(encoding="utf-8"))
+    name = "project_dot" if kernel == "project" else kernel
+    return int(data["kernels"][name]["block"])
+
+
+def _counts(threads: Iterable[int] | None) -> list[int]:
+    cpus = available_cpus()
+    if threads is None:
+        return [n for n in (1, 2) if n <= cpus]
+    counts = list(threads)
+    for n in counts:
+        if not 1 <= n <= cpus:
+            raise ValueError(f"threads: got {n}, allowed are 1 to {cpus}, the CPUs of this process")
+    return counts
+
+
+@contextmanager
+def _kernel_threads(n: int) -> Iterator[None]:
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)

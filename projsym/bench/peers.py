@@ -1,0 +1,139 @@
+"""Peers: other implementations of softmax(q kᵀ / sqrt(d)) v, each as it is called by its users."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projsym.bench.gate import softmax_mean
+
+Array: TypeAlias = NDArray[Any]
+Call: TypeAlias = Callable[[], Array]
+Prepare: TypeAlias = Callable[[Array, Array, Array, int], Call]
+
+
+def available() -> tuple[dict[str, Prepare], dict[str, str]]:
+    """The peers that can run here, by name, and for each of the others what it lacks."""
+    peers: dict[str, Prepare] = {}
+    missing: dict[str, str] = {}
+    for name, (prepare, needs) in _PEERS.items():
+        absent = [module for module in needs if importlib.util.find_spec(module) is None]
+        if absent:
+            missing[name] = f"not installed: {', '.join(absent)} (pip install projsym[compare])"
+        else:
+            peers[name] = prepare
+    return peers, missing
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Limit NumPy's BLAS and PyTorch, where they are installed, to `threads` threads, and restore them."""
+    with contextlib.ExitStack() as stack:
+        if importlib.util.find_spec("threadpoolctl"):
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(threads, user_api="blas"))
+        if importlib.util.find_spec("torch"):
+            import torch
+
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
+        yield
+
+
+def numpy_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
+    """Whole arrays in NumPy; its BLAS uses the threads of `limited`, the rest of it one."""
+    return lambda: softmax_mean(q, k, v)
+
+
+def torch_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
+    """`torch.nn.functional.scaled_dot_product_attention` on (1, H, n, d), as installed, no gradient."""
+    import torch
+
+    inputs = [torch.from_numpy(x)[None] for x in (q, k, v)]
+
+    def call() -> Array:
+        with torch.inference_mode():
+            out: Array = torch.nn.functional.scaled_dot_product_attention(*inputs)[0].numpy()
+        return out
+
+    return call
+
+
+def onnxruntime_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
+    """ONNX Runtime on the CPU, by the fastest operator that it has for the dtype.
+
+    In float32 that is its own fused MultiHeadAttention on (1, n, H d), into which the inputs are brought
+    before any call is timed. It has no double, so float64 is the graph MatMul, Mul, Softmax, MatMul on
+    (1, H, n, d). (The standard Attention operator is not used: in double its error is that of float32.)
+    """
+    import onnxruntime as ort
+
+    fused = q.dtype == np.float32
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads of its pool that spin after a call would take the cores from the next function's sample.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    arrays = {"q": q, "k": k, "v": v}
+    feed = {name: _packed(x) if fused else x[None] for name, x in arrays.items()}
+    model = onnx_model({name: x.shape for name, x in feed.items()}, len(q), q.shape[-1], q.dtype)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    features = v.shape[-1]
+
+    def call() -> Array:
+        out: Array = session.run(None, feed)[0][0]
+        return out.reshape(len(out), -1, features).swapaxes(0, 1) if fused else out
+
+    return call
+
+
+def _packed(x: Array) -> Array:
+    """(H, n, d) as (1, n, H d)."""
+    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(1, x.shape[1], -1)
+
+
+def onnx_model(shapes: dict[str, tuple[int, ...]], heads: int, features: int, dtype: np.dtype[Any]) -> bytes:
+    """The serialised graph for inputs q, k, v: the fused operator in float32, five in float64."""
+    from onnx import TensorProto, helper
+
+    fused = dtype == np.float32
+    kind = TensorProto.FLOAT if fused else TensorProto.DOUBLE
+    info = {x: helper.make_tensor_value_info(x, kind, shape) for x, shape in shapes.items()}
+    shape = [*shapes["q"][:-1], shapes["v"][-1]]
+    scale = helper.make_tensor("scale", kind, [], [1 / math.sqrt(features)])
+    if fused:
+        nodes = [
+            helper.make_node("MultiHeadAttention", list("qkv"), ["out"], domain=_CONTRIB, num_heads=heads)
+        ]
+    else:
+        nodes = [
+            helper.make_node("Transpose", ["k"], ["k_t"], perm=[0, 1, 3, 2]),
+            helper.make_node("MatMul", ["q", "k_t"], ["products"]),
+            helper.make_node("Mul", ["products", "scale"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+            helper.make_node("MatMul", ["weights", "v"], ["out"]),
+        ]
+    out = helper.make_tensor_value_info("out", kind, shape)
+    graph = helper.make_graph(nodes, "attention", list(info.values()), [out], [] if fused else [scale])
+    versions = [helper.make_opsetid("", 18), helper.make_opsetid(_CONTRIB, 1)]
+    serialised: bytes = helper.make_model(graph, opset_imports=versions, ir_version=10).SerializeToString()
+    return serialised
+
+
+_CONTRIB = "com.microsoft"
+
+_PEERS: dict[str, tuple[Prepare, tuple[str, ...]]] = {
+    # Without threadpoolctl the threads of NumPy's BLAS cannot be set to those of the others.
+    "numpy": (numpy_peer, ("threadpoolctl",)),
+    "torch": (torch_peer, ("torch",)),
+    "onnxruntime": (onnxruntime_peer, ("onnxruntime", "onnx")),
+}

@@ -1,0 +1,94 @@
+"""What is measured, and one measured row."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Heads, queries, keys and features of one problem; the values have as many features as the keys.
+
+    Raises TypeError for a size that is not an integer, ValueError for one below 1 and for a dtype other than
+    float32 and float64.
+    """
+
+    heads: int
+    queries: int
+    keys: int
+    features: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "queries", "keys", "features"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"{name}: got {size!r}, allowed are integers of at least 1")
+            if size < 1:
+                raise ValueError(f"{name}: got {size}, allowed are integers of at least 1")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype: got {self.dtype!r}, allowed are float32 and float64")
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        return self.heads, self.queries, self.keys, self.features
+
+    @property
+    def flops(self) -> int:
+        """Operations of the two contractions, an FMA counted as two; exponentials are not counted."""
+        return 4 * math.prod(self.sizes)
+
+
+SHAPES = (
+    Shape(8, 1024, 1024, 64),
+    Shape(1, 2048, 2048, 64),
+    Shape(64, 128, 128, 64),
+    Shape(512, 20, 20, 32),
+    Shape(8, 512, 512, 64, "float64"),
+)
+"""The default set: prefill, one long head, many short ones, the size of a small translation model, double."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. Times in seconds a call; ratios are peer time over our time (above 1: ours is faster).
+
+    ratio_min is of the least times, ratio_median the median over rounds of the ratio within a round.
+    peak_fraction: `Shape.flops` over our least time, over `threads` times the FMA rate of one thread in the
+    same run. Where threads share a core or a power budget, less than 1 is the most that can be reached.
+    max_abs_err, err_bound: largest error of our output and largest proven bound over queries; the gate
+    compares query by query. peer_max_abs_err, peer_err_bound: the same for the peer, for which the bound
+    assumes `projsym.bench.gate.PEER_EXP_ERROR`.
+    verdict: "equal", or "refused: …" when an output is off by more than its bound; then times are None.
+    """
+
+    kernel: str
+    shape: tuple[int, int, int, int]
+    dtype: str
+    threads: int
+    peer: str
+    ours_min_s: float | None
+    peer_min_s: float | None
+    ratio_min: float | None
+    ratio_median: float | None
+    peak_fraction: float | None
+    max_abs_err: float
+    err_bound: float
+    peer_max_abs_err: float
+    peer_err_bound: float
+    verdict: str
+
+    @property
+    def agreed(self) -> bool:
+        """Whether both outputs passed the gate."""
+        return self.verdict == "equal"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON; a number that JSON cannot hold (an infinite bound or error) becomes None."""
+        data = dataclasses.asdict(self) | {"shape": list(self.shape)}
+        return {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in data.items()}

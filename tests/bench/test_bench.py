@@ -1,0 +1,180 @@
+"""The benchmark: the gate refuses what is wrong, the timing interleaves, rows hold to their contract."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+
+import numpy as np
+import pytest
+
+from projsym import get_num_threads
+from projsym.attention import attention
+from projsym.bench import Shape, environment, fma_peak, notes, peak, peers, read_bandwidth, run
+from projsym.bench.gate import Gate, softmax_mean
+from projsym.bench.timing import Times, interleave
+from projsym.runtime.cache import compiled
+from projsym.runtime.compiler import find
+
+CONTRACT = {
+    "kernel", "shape", "dtype", "threads", "peer", "ours_min_s", "peer_min_s", "ratio_min", "ratio_median",
+    "peak_fraction", "max_abs_err", "err_bound",
+}  # fmt: skip
+TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
+
+
+def problem(dtype: str = "float32") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return tuple(rng.standard_normal(s).astype(dtype) for s in ((2, 9, 8), (2, 11, 8), (2, 11, 5)))
+
+
+def test_rows_hold_to_the_contract() -> None:
+    rows = run(TINY, threads=[1], seconds=0.01)
+    assert {(r.kernel, r.dtype) for r in rows} == {
+        (k, t) for k in ("attention", "project") for t in ("float32", "float64")
+    }
+    assert {r.peer for r in rows} == {"numpy", "torch", "onnxruntime"}
+    for row in rows:
+        data = json.loads(json.dumps(row.as_dict(), allow_nan=False))
+        assert data.keys() >= CONTRACT
+        assert row.verdict == "equal" and row.agreed
+        assert 0 <= row.max_abs_err <= row.err_bound
+        assert row.peer_max_abs_err <= row.peer_err_bound
+        assert row.ratio_min == row.peer_min_s / row.ours_min_s
+        assert 0 < row.peak_fraction < 1
+
+
+def test_wrong_peer_is_refused_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unscaled(q, k, v, threads):
+        return lambda: softmax_mean(q * np.float32(1.01), k, v)
+
+    monkeypatch.setattr(peers, "_PEERS", {"wrong": (unscaled, ()), "numpy": (peers.numpy_peer, ())})
+    rows = {
+        r.peer: r for r in run([Shape(2, 9, 11, 8)], threads=[1], seconds=0.01) if r.kernel == "attention"
+    }
+    assert rows["wrong"].verdict == "refused: wrong beyond the error bound" and not rows["wrong"].agreed
+    assert rows["wrong"].ours_min_s is rows["wrong"].ratio_min is rows["wrong"].peak_fraction is None
+    assert rows["numpy"].agreed and rows["numpy"].ratio_min > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("peer", [False, True])
+def test_gate(dtype: str, peer: bool) -> None:
+    q, k, v = problem(dtype)
+    gate = Gate(q, k, v)
+    good = attention(q, k, v)
+    assert gate.check(good, peer=peer).equal
+    bound = (gate.peer if peer else gate.ours)[1, 3]
+    for change in (2.5 * bound, math.nan, math.inf):
+        bad = good.copy()
+        bad[1, 3, 2] += change
+        assert not gate.check(bad, peer=peer).equal
+    assert not gate.check(good[:, :-1], peer=peer).equal
+    assert not gate.check(np.zeros_like(good), peer=peer).equal
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_peers_compute_the_same_function(dtype: str) -> None:
+    q, k, v = problem(dtype)
+    gate = Gate(q, k, v)
+    found, missing = peers.available()
+    assert not missing
+    for name, prepare in found.items():
+        assert gate.check(prepare(q, k, v, 1)(), peer=True).equal, name
+
+
+def test_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_PEERS", {"absent": (peers.numpy_peer, ("no_such_module",))})
+    found, missing = peers.available()
+    assert not found and "no_such_module" in missing["absent"]
+
+
+def test_limited_restores_threads() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with peers.limited(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_run_restores_threads() -> None:
+    before = get_num_threads()
+    run([Shape(1, 2, 2, 2)], threads=[1], seconds=0.001)
+    assert get_num_threads() == before
+
+
+def test_interleaving_order() -> None:
+    calls: list[str] = []
+
+    def wait(name: str) -> None:
+        calls.append(name)
+        end = np.datetime64("now", "us") + np.timedelta64(12, "ms")
+        while np.datetime64("now", "us") < end:
+            pass
+
+    times = interleave({"a": lambda: wait("a"), "b": lambda: wait("b")}, seconds=0.0)
+    assert calls == ["a", "b"] * 6  # one to learn how long a call takes, then five rounds
+    assert all(len(t.samples) == 5 and t.least > 0.005 for t in times.values())
+
+
+def test_ratio_is_within_rounds() -> None:
+    ours, theirs = Times((1.0, 10.0, 2.0)), Times((2.0, 30.0, 2.0))
+    assert theirs.median_ratio(ours) == 2.0 and theirs.least / ours.least == 2.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_generated_multiply_add(dtype: str) -> None:
+    library = ctypes.CDLL(str(compiled(peak.emit_fma(dtype), "test_fma", ("-ffp-contract=fast",), find())))
+    library.fma_rounds.restype = ctypes.c_double
+    number = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    # a -> a/2 + 1/4 from i ends at 1/2 + (i - 1/2)/2**r, exact in binary for r = 3.
+    exact = library.lanes() * sum(0.5 + (i - 0.5) / 8 for i in range(peak.CHAINS))
+    assert library.fma_rounds(ctypes.c_long(3), number(0.5), number(0.25)) == exact
+    assert fma_peak(dtype) > 1e6
+
+
+def test_generated_read() -> None:
+    library = ctypes.CDLL(str(compiled(peak.emit_read(), "test_read", (), find())))
+    library.read_all.restype = ctypes.c_long
+    raw = np.random.default_rng(3).integers(0, 2**62, 4096 // 8 + 8)
+    skip = -raw.ctypes.data % 64 // 8
+    data = raw[skip : skip + 4096 // 8]
+    assert library.read_all(
+        data.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(4096)
+    ) == np.bitwise_xor.reduce(data)
+    assert read_bandwidth(1, mebibytes=8) > 1e6
+
+
+def test_environment_says_what_holds_peers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    assert not any("OPENBLAS_CORETYPE" in note for note in notes())
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    data = json.loads(json.dumps(environment()))
+    assert any("OPENBLAS_CORETYPE=Haswell" in note for note in data["notes"])
+    assert data["packages"]["numpy"] == np.__version__ and data["cpus"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 1, 1, 1), ValueError, "heads: got 0"),
+        ((1, 1, 1.5, 1), TypeError, "keys: got 1.5"),
+        ((1, 1, 1, 1, "float16"), ValueError, "dtype: got 'float16'"),
+    ],
+)
+def test_bad_shapes(arguments: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Shape(*arguments)
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="threads: got 0, allowed are 1 to"):
+        run(TINY, threads=[0])
+    with pytest.raises(ValueError, match="seconds: got 0"):
+        run(TINY, seconds=0)
+    with pytest.raises(ValueError, match="dtype: got 'float16'"):
+        fma_peak("float16")
+    with pytest.raises(ValueError, match="threads: got 0"):
+        fma_peak("float32", 0)
