@@ -25,7 +25,7 @@ from projsym.runtime.manifest import load
 
 Array = NDArray[Any]
 
-SIZES = ((0, 3, 2), (2, 0, 3), (1, 1, 1), (2, 5, 3), (3, 127, 2), (2, 129, 7), (17, 16, 16), (49, 3, 5))
+SIZES = ((0, 3, 7), (2, 0, 7), (1, 1, 7), (2, 5, 7), (3, 127, 7), (2, 129, 7), (17, 16, 16), (49, 3, 16))
 """Default (queries, keys, features): none, one, below and above a block, whole vectors and tails."""
 
 NUMPY_EXP_ERROR = {"float32": 2.0**-21, "float64": 2.0**-50}
@@ -145,15 +145,15 @@ def check_kernel(
                 if out.any() or not np.all(lse == -np.inf):
                     raise ProofError(f"{kernel.name} {dtype} {backend}: rows without keys are not the unit")
                 continue
-            options = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
-            options |= {"exp_error": exp_error, "dtype": dtype}
+            options: dict[str, Any] = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
+            options |= {"exp_error": exp_error, "dtype": dtype, "block": load()[kernel.name].block}
             bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
             lse_limit = lse_bound(given["q"], given["k"], **options)
             balls, sums = exact(kernel, given)
             for row in range(n):
                 err = max(_distance(float(x), y) for x, y in zip(out[row], balls[row], strict=True))
                 lse_err = _distance(float(lse[row]), sums[row])
-                ratio = max(err / bound[row], lse_err / lse_limit[row])
+                ratio = float(max(err / bound[row], lse_err / lse_limit[row]))
                 new = (err, float(bound[row]), lse_err, float(lse_limit[row]), ratio)
                 worst = [max(a, b) for a, b in zip(worst, new, strict=True)]
     finally:

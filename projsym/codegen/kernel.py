@@ -20,7 +20,8 @@ from .program import Dot, Let, Program, Sum, exp2
 from .schedule import Step, apply, default
 from .validate import Obligation, validate
 
-Schedule = Callable[[Program, str], Sequence[Step]]
+Schedule = Callable[[Program, str, str], Sequence[Step]]
+"""The steps for a program, a dtype and a target."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Kernel:
     """The kernel of a theorem.
 
     of: its last line is the output ``out``; every scalar it defines (``lse``) is an output as well.
-    schedule: the steps for a program and a dtype; each cites theorems or laws.
+    schedule: each step cites theorems or laws.
     """
 
     name: str
@@ -40,12 +41,12 @@ class Kernel:
         saved = {h.letter.name: h.term for h in self.of.given if isinstance(h, Defined) and not h.assumed}
         return {"out": unfold(self.of.last, self.of.given)} | saved
 
-    def build(self, dtype: str) -> Built:
+    def build(self, dtype: str, target: str = "c") -> Built:
         """Lower, schedule and validate. ProofError unless theorem, citations and program are proved."""
         require(self.of)
         outputs = self.outputs()
         plain = lower(self.name, outputs)
-        steps = tuple(self.schedule(plain, dtype))
+        steps = tuple(self.schedule(plain, dtype, target))
         cited = tuple(dict.fromkeys(c for s in steps for c in s.cites))
         laws = tuple(resolve(c) for c in cited)
         program = apply(plain, steps)

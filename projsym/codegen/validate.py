@@ -135,7 +135,7 @@ class Validator:
             for n in maxima
         }
         for name, (before, _) in tops.items():
-            self.state.values[name] = lambda j, b=before: b
+            self.state.values[name] = _constant(before)
         sums = [n for n in body if isinstance(n, Sum)]
         scaled: dict[sp.Symbol, Any] = {n.name: sp.S.One for n in sums}
         added: dict[sp.Symbol, Callable[[Any], Any]] = {}
@@ -145,8 +145,8 @@ class Validator:
                     self.define(node)
                 case RunningMax(name, old, _):
                     before, after = tops[name]
-                    self.state.values[old] = lambda j, b=before: b
-                    self.state.values[name] = lambda j, a=after: a
+                    self.state.values[old] = _constant(before)
+                    self.state.values[name] = _constant(after)
                 case Rescale(names, factor):
                     for s in names:
                         scaled[s] = scaled[s] * self.evaluate(factor, None)
@@ -161,7 +161,7 @@ class Validator:
         for n in sums:
             self.invariant(n, added[n.name], scaled[n.name], tops)
         for name, (_, after) in tops.items():
-            self.state.values[name] = lambda j, a=after: a
+            self.state.values[name] = _constant(after)
 
     def summand(self, weight: sp.Symbol, vector: str | None) -> Callable[[Any], Any]:
         w = self.state.values[weight]
@@ -212,6 +212,10 @@ def validate(program: Program, outputs: Mapping[str, Any]) -> list[Obligation]:
         if not isinstance(o.verdict, Proved):
             raise ProofError(f"{program.name}: {o.name}: {o.verdict}")
     return obligations
+
+
+def _constant(value: Any) -> Value:
+    return lambda j: value
 
 
 def _key(program: Program, name: str, j: Any) -> Any:

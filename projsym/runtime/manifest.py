@@ -21,11 +21,12 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel. `outputs` are pairs of a name and its feature ("" for one number a query)."""
+    """One kernel. `outputs`: pairs of name and feature ("" for a scalar). `block`: keys a block, at least."""
 
     name: str
     inputs: tuple[Argument, ...]
     outputs: tuple[tuple[str, str], ...]
+    block: int
     files: dict[str, str]
     folder: Path
 
@@ -55,6 +56,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             name,
             tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
             tuple((x["name"], x["feature"]) for x in e["outputs"]),
+            int(e["block"]),
             dict(e["files"]),
             folder,
         )

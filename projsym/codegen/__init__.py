@@ -1,0 +1,1 @@
+"""From a theorem's last line to source: lowering, schedule, validation, printers."""
