@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from projsym.attention import attention, project
 from projsym.errors import BackendWarning, CompilerError
 from projsym.runtime.threads import get_num_threads, set_num_threads
 
+if TYPE_CHECKING:
+    from projsym.folding import Folded, fold
+
 __version__ = "0.1.0"
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {"Folded": "projsym.folding", "fold": "projsym.folding"}
 """Public name -> module that defines it, imported on first use."""
 
 __all__ = [
     "BackendWarning",
     "CompilerError",
+    "Folded",
     "__version__",
     "attention",
+    "fold",
     "get_num_threads",
     "project",
     "set_num_threads",

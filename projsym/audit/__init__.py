@@ -5,7 +5,24 @@ report = audit()                     # all-MiniLM-L6-v2, through the `audit` ext
 report.to_dict()                     # the JSON contract of `projsym audit --json`
 """
 
-from projsym.audit.report import AuditReport, EndToEnd, HeadReport, LayerReport, head_table, main_table
+from projsym.audit.report import (
+    LEGEND,
+    AuditReport,
+    EndToEnd,
+    HeadReport,
+    LayerReport,
+    head_table,
+    main_table,
+)
 from projsym.audit.run import audit
 
-__all__ = ["AuditReport", "EndToEnd", "HeadReport", "LayerReport", "audit", "head_table", "main_table"]
+__all__ = [
+    "LEGEND",
+    "AuditReport",
+    "EndToEnd",
+    "HeadReport",
+    "LayerReport",
+    "audit",
+    "head_table",
+    "main_table",
+]

@@ -100,6 +100,14 @@ class AuditReport:
         return {**asdict(self), "ok": self.ok}
 
 
+LEGEND = """\
+dot err, bound   standard head against its folded form, weights from dot products: largest error, proven bound
+P_σ err, bound   the same with weights from distances: P_σ of the normalised inputs (the norm's ε included)
+unfolded         error of distance weights on the keys x W_K as they are: what unequal norms cost
+norms ±, folded  spread (standard deviation over mean) of the key norms before and after folding
+W_V is, defect   whether W_V W_O = W_K M is solvable, and min over M of ‖W_K M − W_V W_O‖ / ‖W_V W_O‖
+keys, σ/dist     effective number of keys (exp of the weights' entropy); bandwidth over mean key distance"""
+
 _COLUMNS = (
     "dot err", "bound", "P_σ err", "bound", "unfolded", "norms ±", "folded ±", "W_V is", "defect",
     "keys", "σ/dist",

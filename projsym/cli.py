@@ -1,0 +1,229 @@
+"""The command line. A command exits with 0 only if all it shows is proved, checked or refuted as claimed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON instead of text.")
+
+
+def main() -> None:
+    """Entry point."""
+    cli(prog_name="projsym")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="projsym")
+def cli() -> None:
+    """Attention as projection: derive, prove, generate, audit, measure."""
+
+
+@cli.command()
+@click.argument("ids", nargs=-1, metavar="[ID | FILE.py]…")
+@as_json
+@click.option("--list", "list_", is_flag=True, help="One line for each theorem and refusal.")
+def derive(ids: tuple[str, ...], json_: bool, list_: bool) -> None:
+    """Prove theorems and refute false claims, law by law.
+
+    ID selects theorems or refusals (I.6 also selects I.6c); FILE.py adds the theorems of your own file and
+    shows them. Without arguments: everything.
+    """
+    from projsym.proof import ledger
+    from projsym.proof.show import explain, explain_refusal
+
+    theorems, refusals = _select(ids)
+    proofs, refutations = [], []
+    for p in ledger.prove_all(theorems):
+        proofs.append(p)
+        if not json_:
+            click.echo(_row(p.theorem.id, p.theorem.title, p.verdict.name) if list_ else explain(p) + "\n")
+    for r in ledger.refute_all(refusals):
+        refutations.append(r)
+        if not json_:
+            click.echo(
+                _row(r.refusal.id, r.refusal.claim, r.verdict.name) if list_ else explain_refusal(r) + "\n"
+            )
+    if json_:
+        _print_json([ledger.proof_json(p) for p in proofs] + [ledger.refusal_json(r) for r in refutations])
+    else:
+        proved = sum(p.verdict.name == "proved" for p in proofs)
+        refuted = sum(r.good for r in refutations)
+        claims_ = f"{refuted} of {len(refutations)} false claims refuted"
+        click.echo(f"{proved} of {len(proofs)} theorems proved, {claims_}")
+    _exit(ledger.all_good(proofs, refutations))
+
+
+def _row(id: str, title: str, verdict: str) -> str:
+    return f"{id:<32} {verdict:<8} {title}"
+
+
+def _select(ids: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    from projsym.proof import ledger
+    from projsym.proof.refusal import REFUSALS
+    from projsym.proof.theorem import REGISTRY
+
+    names = [i for i in ids if not i.endswith(".py")]
+    files = [Path(i) for i in ids if i.endswith(".py")]
+    theorems: list[Any] = []
+    refusals: list[Any] = []
+    if names or not files:
+        try:
+            theorems, refusals = ledger.select(names)
+        except KeyError as e:
+            raise click.BadParameter(str(e.args[0]), param_hint="ID") from e
+    for file in files:
+        before = {*REGISTRY, *REFUSALS}
+        try:
+            ledger.load_file(file)
+        except FileNotFoundError as e:
+            raise click.BadParameter(str(e), param_hint="FILE.py") from e
+        theorems += [t for i, t in REGISTRY.items() if i not in before]
+        refusals += [r for i, r in REFUSALS.items() if i not in before]
+    return theorems, refusals
+
+
+@cli.command()
+@click.option("--check", is_flag=True, help="Compare the committed files, write nothing.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.")
+@click.option("--target", type=click.Choice(["c", "numpy"]), help="Only this language (with --out).")
+def generate(check: bool, out: Path | None, target: str | None) -> None:
+    """Generate the kernels from the theorems, or compare the committed ones byte for byte."""
+    from projsym.codegen import generate as g
+
+    if check:
+        if target is not None:
+            raise click.UsageError("--check compares all files; --target does not go with it")
+        lines = g.differences(out or g.COMMITTED)
+        for line in lines:
+            click.echo(line)
+        click.echo(
+            "the command that updates them: projsym generate" if lines else "every file is as generated"
+        )
+        _exit(not lines)
+        return
+    if target is not None and out is None:
+        raise click.UsageError("--target writes a part of the files; name a folder with --out")
+    made = g.write(out or g.COMMITTED, (target,) if target else g.TARGETS)
+    for b in {b.kernel.name: b for b in made.built}.values():
+        click.echo(f"{b.kernel.name:<26} [{b.kernel.of.id}] {len(b.obligations)} obligations proved")
+    click.echo(f"{len(made.files)} files in {out or g.COMMITTED}")
+
+
+@cli.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--text", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A sentence a line."
+)
+@click.option("--heads", type=int, help="Number of heads, if the model has no config.json.")
+@click.option("--by-head", is_flag=True, help="One line a head instead of one a layer.")
+@as_json
+def audit(model: Path | None, text: Path | None, heads: int | None, by_head: bool, json_: bool) -> None:
+    """Audit the attention of a BERT-layout model (.safetensors file or folder) on real text.
+
+    Without MODEL: all-MiniLM-L6-v2 from the `audit` extra.
+    """
+    from projsym.audit import audit as run_audit
+    from projsym.audit import LEGEND, head_table, main_table
+
+    try:
+        report = run_audit(model, text, heads=heads, backends=(None, "numpy"))
+    except (ImportError, ValueError, FileNotFoundError, KeyError) as e:
+        raise click.ClickException(str(e.args[0] if e.args else e)) from e
+    if json_:
+        _print_json(report.to_dict())
+    else:
+        _console().print(head_table(report) if by_head else main_table(report))
+        click.echo(LEGEND)
+    _exit(report.ok)
+
+
+@cli.command()
+@as_json
+def claims(json_: bool) -> None:
+    """The paper's claims, each with a verdict and the theorems behind it, which are proved now."""
+    from projsym.claims import CLAIMS, support
+
+    standing = support()
+    good = all(standing.values())
+    if json_:
+        _print_json([c.as_dict() for c in CLAIMS])
+    else:
+        table = Table(title="What the paper claims and what holds", show_lines=True)
+        for name, ratio in (("claim", 4), ("verdict", 2), ("behind it", 2), ("note", 5)):
+            table.add_column(name, ratio=ratio)
+        for c in CLAIMS:
+            verdict = str(c.verdict) + (f": {c.hypotheses}" if c.hypotheses else "")
+            table.add_row(c.claim, verdict, ", ".join(c.theorems) or "–", c.note)
+        _console().print(table)
+        for id, stands in standing.items():
+            if not stands:
+                click.echo(f"{id} does not stand: the claims that name it are unsupported")
+    _exit(good)
+
+
+@cli.command()
+@click.option("--threads", "threads", multiple=True, type=int, help="Repeat for several; default 1 and 2.")
+@click.option("--seconds", default=0.6, show_default=True, help="Timing for each comparison.")
+@as_json
+def bench(threads: tuple[int, ...], seconds: float, json_: bool) -> None:
+    """Time the kernels against NumPy and, where installed, PyTorch and ONNX Runtime."""
+    from projsym.bench import notes, run
+    from projsym.reproduce import bench_table
+
+    rows = run(threads=threads or None, seconds=seconds, progress=None if json_ else _note)
+    if json_:
+        _print_json([r.as_dict() for r in rows])
+    else:
+        _console().print(bench_table(rows))
+        for line in notes():
+            click.echo(line)
+    _exit(all(r.agreed for r in rows))
+
+
+@cli.command()
+@click.option("--out", default="build", show_default=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--quick", is_flag=True, help="Shorter timings; no difference to what is proved or checked.")
+@as_json
+def reproduce(out: Path, quick: bool, json_: bool) -> None:
+    """Derive, prove, generate, compile, check, audit, measure, report: everything, from the symbols on."""
+    from projsym.reproduce import reproduce as run
+    from projsym.reproduce import summary_table
+
+    data = run(out, quick=quick, quiet=json_)
+    if json_:
+        _print_json(data)
+    else:
+        _console().print(summary_table(data))
+        click.echo(f"report: {out / 'report.html'} and {out / 'report.json'}")
+    _exit(all(s["good"] for s in data["summary"]))
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _console() -> Console:
+    """A terminal's own width, 140 columns when piped."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _exit(good: bool) -> None:
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
