@@ -12,9 +12,10 @@ from .generators import Atom, Function, Member, Product, Sym, Word, transpose
 from .poly import ONE, ZERO, Poly, constant, letter
 from .powers import exponential, logarithm, power
 from .scalars import FiniteSum, Inner, ScalarElement, Softmax
-from .sets import DisjointUnion, EmptySet, IndexSet, Singleton
+from .sets import DisjointUnion, EmptySet, IndexSet, Singleton, checked_name
 from .sums import fresh, opaque_sum, sum_over
 from .terms import (
+    Space,
     Vector,
     VectorAdd,
     VectorApply,
@@ -49,6 +50,7 @@ class Normaliser:
 
     theory: Theory = ALGEBRA
     _cache: dict[tuple[Any, tuple[tuple[Any, str], ...]], Poly] = field(default_factory=dict)
+    _spaces: dict[tuple[type, str], Space] = field(default_factory=dict)
 
     def __call__(self, term: Any) -> Poly:
         """The normal form of a scalar, or of a vector paired with an unnamed test vector."""
@@ -122,10 +124,12 @@ class Normaliser:
 
     def _softmax(self, e: Softmax, env: Env) -> Poly:
         body, bound, over, at = e.args
-        if self.theory.can(Ability.SOFTMAX):
-            return self.scalar(e.definition(), env)
         j = fresh()
         p = self.scalar(body, {**env, bound: j})
+        if self.theory.can(Ability.SOFTMAX):
+            # Not from the definition as a term: putting `at` for `bound` there could be captured in the body.
+            above = self._exp(self.scalar(body, {**env, bound: self._index(at, env)}))
+            return above * power(self._sum(self._exp(p), j, over, env), Fraction(-1))
         name = f"softmax[{_set_name(over)}@{self._index(at, env)}]"
         slot = f"_{p.height}_0"
         return letter(_SoftmaxLetter(name, p.renamed({j: slot}), slot, self._index(at, env)))
@@ -159,9 +163,9 @@ class Normaliser:
             case ZeroVector():
                 return []
             case VectorSymbol():
-                return [Part(ONE, Atom(v.name))]
+                return [Part(ONE, Atom(self._one_space(v, v.name)))]
             case VectorElement():
-                return [Part(ONE, Atom(v.family, self._index(v.index, env)))]
+                return [Part(ONE, Atom(self._one_space(v, v.family), self._index(v.index, env)))]
             case VectorAdd():
                 return [p for a in v.args for p in self.parts(a, env)]
             case VectorScale():
@@ -183,6 +187,13 @@ class Normaliser:
                     for p in self.parts(u, env)
                 ]
         raise TypeError(f"the normal form does not know the vector {type(v).__name__}")
+
+    def _one_space(self, v: Vector, name: str) -> str:
+        """The name of a vector letter; ValueError if it already names one of another space."""
+        known = self._spaces.setdefault((type(v), name), v.space)
+        if known != v.space:
+            raise ValueError(f"vector {name!r} is in {known.name} and in {v.space.name}: names must differ")
+        return name
 
     def _join(self, parts: list[Part], env: Env) -> Poly:
         """A vector as a polynomial: its summands paired with the test vector."""
@@ -261,6 +272,7 @@ def _atomic(left: list[Part], right: list[Part]) -> bool:
 
 
 def _symbol_name(s: sp.Symbol) -> str:
+    checked_name(s.name)
     return f"{s.name}#{s.dummy_index}" if isinstance(s, sp.Dummy) else s.name
 
 

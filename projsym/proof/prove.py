@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from projsym.algebra.decide import residual
+from projsym.algebra.poly import Poly
 from projsym.algebra.terms import Vector, ZeroVector
 from projsym.algebra.theory import ALGEBRA, Theory, TheoryError
 
@@ -100,15 +101,24 @@ def _join(theory: Theory, given: tuple[Hypothesis, ...]) -> Theory:
     return theory
 
 
-def _prove_step(step: Step, given: tuple[Hypothesis, ...]) -> StepResult:
-    start = perf_counter()
+def step_residual(step: Step) -> Poly:
+    """What the normal form is left with when a step uses all that it cites; zero: the step is decided.
+
+    Raises ZeroDivisionError or TheoryError where a side cannot be represented.
+    """
     cited = step.reason.hypotheses
     left, right = (_unfold(x.term, cited) for x in (step.before, step.after))
     theory = step.reason.theory
+    rest = residual(left, right, theory)
+    if rest and step.reason.equation is not None:
+        rest = _modulo(left, right, step.reason.equation, cited, theory)
+    return rest
+
+
+def _prove_step(step: Step, given: tuple[Hypothesis, ...]) -> StepResult:
+    start = perf_counter()
     try:
-        rest = residual(left, right, theory)
-        if rest and step.reason.equation is not None:
-            rest = _modulo(left, right, step.reason.equation, cited, theory)
+        rest = step_residual(step)
     except (ZeroDivisionError, TheoryError) as e:
         return StepResult(step, Unknown(str(e)), 1e3 * (perf_counter() - start))
     spent = 1e3 * (perf_counter() - start)
@@ -124,16 +134,11 @@ def _unfold(term: Any, cited: tuple[Hypothesis, ...]) -> Any:
     return term
 
 
-def _modulo(left: Any, right: Any, used: Scaled, cited: tuple[Hypothesis, ...], theory: Theory) -> Any:
+def _modulo(left: Any, right: Any, used: Scaled, cited: tuple[Hypothesis, ...], theory: Theory) -> Poly:
     """The residual of ``left - right`` modulo plus or minus ``factor * (equation)``."""
     a, b = (_unfold(x, cited) for x in (used.equation.left, used.equation.right))
-    best = None
-    for sign in (1, -1):
-        moved = left - sign * used.factor * (a - b)
-        best = residual(moved, right, theory)
-        if not best:
-            break
-    return best
+    added = residual(left + used.factor * (a - b), right, theory)
+    return added and residual(left - used.factor * (a - b), right, theory)
 
 
 def _check_lines(theorem: Theorem, instances: int) -> Verdict:
