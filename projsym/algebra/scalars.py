@@ -67,6 +67,10 @@ class exp2(sp.Function):
     is_positive = True
     is_real = True
 
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        # SymPy needs a numeric value to compare a constant with others, in Max for instance.
+        return sp.Pow(2, self.args[0])._eval_evalf(prec)
+
 
 class ScalarElement(sp.Expr):
     """The member of an indexed family of real numbers: args are the family's name, its sign, the index."""

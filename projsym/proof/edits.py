@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import sympy as sp
@@ -25,6 +26,9 @@ from projsym.algebra.terms import (
 
 Edit = tuple[str, Any]
 """What was done, and the changed term."""
+
+Place = tuple[Any, list[sp.Symbol], tuple[int, ...]]
+"""A node, the indices in scope there, and the way to it."""
 
 SETS = IndexSet | DisjointUnion | Singleton | EmptySet
 NOT_REAL = (sp.I, sp.nan, sp.zoo, sp.oo, -sp.oo)
@@ -74,25 +78,49 @@ def edits(term: Any, letters: Letters | None = None) -> Iterator[Edit]:
     zero, a flipped sign under a square), which only a decision can tell.
     """
     known = Letters.of(term) if letters is None else letters
-    free = sorted((s for s in term.free_symbols if s.is_integer), key=str)
-    for label, changed in _edits(term, known, free):
-        if changed != term and not changed.has(*NOT_REAL):
-            yield label, changed
+    for place in _places(term, _free(term), ()):
+        yield from _at(term, place, known)
 
 
-def _edits(x: Any, known: Letters, scope: list[sp.Symbol]) -> Iterator[Edit]:
-    for label, y in _here(x, known, scope):
-        if y != x:
-            yield label, y
+def one_edit(term: Any, random: Random) -> Edit | None:
+    """A random edit at a random node; None if none of a few nodes has one."""
+    places, known = list(_places(term, _free(term), ())), Letters.of(term)
+    for place in random.sample(places, min(len(places), 8)):
+        found = list(_at(term, place, known))
+        if found:
+            return random.choice(found)
+    return None
+
+
+def _free(term: Any) -> list[sp.Symbol]:
+    return sorted((s for s in term.free_symbols if s.is_integer), key=str)
+
+
+def _places(x: Any, scope: list[sp.Symbol], path: tuple[int, ...]) -> Iterator[Place]:
+    """Every node that can be edited, with the indices in scope there."""
+    yield x, scope, path
     if not x.args or isinstance(x, LEAVES):
         return
     bound = isinstance(x, FiniteSum | VectorSum | Softmax)
-    inside = [*scope, x.args[1]] if bound else scope
-    for n, arg in enumerate(x.args):
-        if (bound and n > 0) or isinstance(arg, LinearMap):
-            continue
-        for label, changed in _edits(arg, known, inside):
-            yield label, x.func(*x.args[:n], changed, *x.args[n + 1 :])
+    for n, arg in enumerate(x.args[:1] if bound else x.args):
+        if not isinstance(arg, LinearMap):
+            yield from _places(arg, [*scope, x.args[1]] if bound else scope, (*path, n))
+
+
+def _at(term: Any, place: Place, known: Letters) -> Iterator[Edit]:
+    node, scope, path = place
+    for label, y in _here(node, known, scope):
+        if y != node:
+            changed = _put(term, path, y)
+            if changed != term and not changed.has(*NOT_REAL):
+                yield label, changed
+
+
+def _put(x: Any, path: tuple[int, ...], y: Any) -> Any:
+    if not path:
+        return y
+    n, *rest = path
+    return x.func(*x.args[:n], _put(x.args[n], tuple(rest), y), *x.args[n + 1 :])
 
 
 def _here(x: Any, known: Letters, scope: list[sp.Symbol]) -> Iterator[Edit]:
