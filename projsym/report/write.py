@@ -31,8 +31,11 @@ def write_report(data: Mapping[str, Any], folder: Path) -> None:
     page says so. The page has no script and loads nothing. It shows the verdicts that it is given and checks
     none; a verdict that it does not know is shown as bad.
 
-    Raises ValueError for a key that is missing or unknown and for a number that JSON does not have (NaN,
-    infinity), TypeError for a value that is no JSON data; each names the place. OSError if it cannot write.
+    A number that JSON does not have (NaN, infinity: a check that failed) is null in the file and shown on the
+    page.
+
+    Raises ValueError for a key that is missing or unknown, TypeError for a value that is no JSON data, with
+    its place. OSError if it cannot write.
     """
     if missing := SECTIONS.keys() - data.keys():
         raise ValueError(
@@ -42,10 +45,10 @@ def write_report(data: Mapping[str, Any], folder: Path) -> None:
         raise ValueError(
             f"data: unknown keys {', '.join(sorted(unknown))}, allowed are {', '.join(SECTIONS)}"
         )
-    _check(data, "data")
+    plain = _plain(data, "data")
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "report.json": json.dumps(dict(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.json": json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "report.html": page(data),
     }
     for name, content in files.items():
@@ -75,21 +78,18 @@ def _section(key: str, value: Any) -> Html:
     return tag("section", tag("h2", heading), shown, id=key)
 
 
-def _check(x: object, place: str) -> None:
-    """Refuse what JSON would refuse or change, with the place in the data."""
+def _plain(x: object, place: str) -> object:
+    """The value as JSON holds it: null for a number that is not finite; else TypeError."""
     match x:
         case Mapping():
-            for key, value in x.items():
+            for key in x:
                 if not isinstance(key, str):
                     raise TypeError(f"{place}: got the key {key!r}, allowed are strings")
-                _check(value, f"{place}[{key!r}]")
+            return {key: _plain(value, f"{place}[{key!r}]") for key, value in x.items()}
         case list() | tuple():
-            for n, value in enumerate(x):
-                _check(value, f"{place}[{n}]")
+            return [_plain(value, f"{place}[{n}]") for n, value in enumerate(x)]
         case float():
-            if not math.isfinite(x):
-                raise ValueError(f"{place}: got {x}, allowed are finite numbers and None")
+            return x if math.isfinite(x) else None
         case None | bool() | int() | str():
-            pass
-        case _:
-            raise TypeError(f"{place}: got {type(x).__name__}, allowed are JSON data")
+            return x
+    raise TypeError(f"{place}: got {type(x).__name__}, allowed are JSON data")
