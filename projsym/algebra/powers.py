@@ -9,6 +9,8 @@ from __future__ import annotations
 from fractions import Fraction
 from math import gcd, lcm
 
+from sympy import Rational, factorrat
+
 from .generators import Exp, Function, Generator, Root, make_mono
 from .poly import ONE, Mono, Poly, constant, letter, power_mono
 
@@ -27,6 +29,11 @@ def content(p: Poly) -> tuple[Fraction, Mono, Poly]:
     return c, common, p.times_mono(power_mono(common, Fraction(-1))).scaled(1 / c)
 
 
+def primes(c: Fraction) -> list[tuple[int, int]]:
+    """A positive rational as primes and their exponents, so that equal numbers have equal letters."""
+    return sorted((int(n), int(e)) for n, e in factorrat(Rational(c.numerator, c.denominator)).items())
+
+
 def power(p: Poly, r: Fraction) -> Poly:
     """``p ** r`` for a rational exponent."""
     if r.denominator == 1 and r >= 0:
@@ -41,8 +48,8 @@ def power(p: Poly, r: Fraction) -> Poly:
         return constant(c ** int(r)).times_mono(power_mono(common, r)) * _base(q, r)
     kept = tuple((g, e) for g, e in common if not g.positive)
     split = tuple((g, e) for g, e in common if g.positive)
-    root = ONE if c == 1 else letter(Root(c), r)
-    return root.times_mono(power_mono(split, r)) * _base(q.times_mono(kept), r)
+    root = make_mono({Root(Fraction(n)): e * r for n, e in primes(c)})
+    return ONE.times_mono(root).times_mono(power_mono(split, r)) * _base(q.times_mono(kept), r)
 
 
 def _base(q: Poly, r: Fraction) -> Poly:
@@ -75,8 +82,8 @@ def logarithm(p: Poly) -> Poly:
         raise ZeroDivisionError("a term takes the logarithm of an expression that is identically zero")
     c, common, q = content(p)
     out = Poly({})
-    if c != 1:
-        out = out + letter(Function("log", (constant(c),)))
+    for n, e in primes(c):
+        out = out + letter(Function("log", (constant(n),))).scaled(Fraction(e))
     for g, e in common:
         if isinstance(g, Exp):
             out = out + Poly({g.mono: e})

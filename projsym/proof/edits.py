@@ -31,7 +31,9 @@ Place = tuple[Any, list[sp.Symbol], tuple[int, ...]]
 """A node, the indices in scope there, and the way to it."""
 
 SETS = IndexSet | DisjointUnion | Singleton | EmptySet
-NOT_REAL = (sp.I, sp.nan, sp.zoo, sp.oo, -sp.oo)
+OUTSIDE = (sp.I, sp.nan, sp.zoo, sp.oo, -sp.oo, sp.Abs)
+"""What SymPy may make of an edit and no term contains."""
+
 LEAVES = (Space, LinearMap, VectorSymbol, VectorElement, ScalarElement, sp.Symbol, *SETS.__args__)
 
 
@@ -112,7 +114,7 @@ def _at(term: Any, place: Place, known: Letters) -> Iterator[Edit]:
     for label, y in _here(node, known, scope):
         if y != node:
             changed = _put(term, path, y)
-            if changed != term and not changed.has(*NOT_REAL):
+            if changed != term and not changed.has(*OUTSIDE):
                 yield label, changed
 
 

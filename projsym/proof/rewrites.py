@@ -23,7 +23,7 @@ from projsym.algebra.terms import (
     VectorSymbol,
 )
 
-from .edits import LEAVES
+from .edits import LEAVES, OUTSIDE
 from .random_terms import Scope, Terms
 
 Rule = Callable[[Terms, Any, Scope], Any]
@@ -36,7 +36,8 @@ def rewritten(terms: Terms, x: Any, scope: Scope, times: int = 3) -> Any:
     terms, by design, and would only be seen to miss it again and again.
     """
     for _ in range(times):
-        x = _somewhere(terms, x, scope)
+        y = _somewhere(terms, x, scope)
+        x = x if y.has(*OUTSIDE) else y
     return _over_itself(terms, x, scope) if terms.random.random() < 0.2 else x
 
 
