@@ -131,8 +131,8 @@ def audit(model: Path | None, text: Path | None, heads: int | None, by_head: boo
 
     Without MODEL: all-MiniLM-L6-v2 from the `audit` extra.
     """
-    from projsym.audit import audit as run_audit
     from projsym.audit import LEGEND, head_table, main_table
+    from projsym.audit import audit as run_audit
 
     try:
         report = run_audit(model, text, heads=heads, backends=(None, "numpy"))

@@ -145,7 +145,7 @@ def _kernels(stages: Stages) -> list[dict[str, Any]]:
         entry.update(
             good=good,
             verdict="checked" if good else "FAILED",
-            detail=f"{len(rows)} kernels within balls of their theorems; worst error {worst:.2f} of its bound",
+            detail=f"{len(rows)} kernels in the balls of their theorems; worst error {worst:.2f} of bound",
         )
     return rows
 

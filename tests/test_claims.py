@@ -1,0 +1,42 @@
+"""The claims table: every verdict is one that its theorems can carry."""
+
+import pytest
+from projsym.claims import CLAIMS, Claim, ClaimVerdict, support
+from projsym.proof.ledger import load
+from projsym.proof.refusal import REFUSALS
+from projsym.proof.theorem import REGISTRY
+
+
+@pytest.fixture(scope="module")
+def standing() -> dict[str, bool]:
+    return support()
+
+
+def test_everything_named_stands(standing: dict[str, bool]) -> None:
+    assert standing
+    assert [id for id, good in standing.items() if not good] == []
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.claim[:40])
+def test_a_verdict_has_the_support_it_needs(claim: Claim) -> None:
+    load()
+    theorems = [t for t in claim.theorems if t in REGISTRY]
+    refusals = [t for t in claim.theorems if t in REFUSALS]
+    assert len(theorems) + len(refusals) == len(claim.theorems)
+    match claim.verdict:
+        case ClaimVerdict.PROVED:
+            assert theorems
+            assert not refusals
+            assert not claim.hypotheses
+        case ClaimVerdict.UNDER_HYPOTHESES:
+            assert theorems
+            assert claim.hypotheses
+        case ClaimVerdict.FALSE:
+            assert refusals
+
+
+def test_an_unknown_id_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Claim("", ClaimVerdict.OPEN, ("I.99",), "")
+    monkeypatch.setattr("projsym.claims.CLAIMS", (fake,))
+    with pytest.raises(KeyError, match=r"I\.99"):
+        support()
