@@ -82,8 +82,8 @@ def logarithm(p: Poly) -> Poly:
         raise ZeroDivisionError("a term takes the logarithm of an expression that is identically zero")
     c, common, q = content(p)
     out = Poly({})
-    for n, e in primes(c):
-        out = out + letter(Function("log", (constant(n),))).scaled(Fraction(e))
+    for n, times in primes(c):
+        out = out + letter(Function("log", (constant(n),))).scaled(Fraction(times))
     for g, e in common:
         if isinstance(g, Exp):
             out = out + Poly({g.mono: e})

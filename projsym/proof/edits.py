@@ -113,7 +113,10 @@ def _at(term: Any, place: Place, known: Letters) -> Iterator[Edit]:
     node, scope, path = place
     for label, y in _here(node, known, scope):
         if y != node:
-            changed = _put(term, path, y)
+            try:
+                changed = _put(term, path, y)
+            except ValueError:  # SymPy: the maximum of what is not real
+                continue
             if changed != term and not changed.has(*OUTSIDE):
                 yield label, changed
 
@@ -151,6 +154,9 @@ def _here(x: Any, known: Letters, scope: list[sp.Symbol]) -> Iterator[Edit]:
         case Inner():
             yield "one side twice", Inner(x.args[0], x.args[0])
             yield "the other side twice", Inner(x.args[1], x.args[1])
+            u, v = x.args
+            if isinstance(u, VectorApply) and u.args[1].source == v.space:
+                yield "sides exchanged under a map", Inner(VectorApply(v, u.args[1]), u.args[0])
         case sp.exp():
             yield "exp to identity", x.args[0]
             yield "exp to exp of minus", sp.exp(-x.args[0])

@@ -20,6 +20,9 @@ from .verdict import Witness
 SPAN = Range(dimensions=(1, 2), sizes=(2, 3), numerators=(-9, 9), denominators=(2, 5))
 """Small instances: differences show as well and evaluation is fast."""
 
+EDITS = 3
+"""Changed versions of each term."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -64,11 +67,11 @@ class _Count(dict[str, int]):
 
 
 def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
-    """Judge `count` random terms, each against a rewriting of itself and against a changed rewriting.
+    """Judge `count` random terms: a rewriting of each against it, and against up to EDITS changes of itself.
 
     Changed pairs are decided in the full algebra and in a random smaller theory. The n-th term depends on
-    ``seed + n`` alone. Guarantees, for these pairs alone, that no equation was decided that two instances
-    disprove. It cannot see unsoundness outside what `projsym.proof.random_terms` generates.
+    ``seed + n`` alone. Guarantees, for these pairs alone, that no equation was decided that two random
+    instances disprove. It cannot see unsoundness outside what `projsym.proof.random_terms` generates.
     """
     n = _Count()
     unsound: list[Finding] = []
@@ -82,16 +85,15 @@ def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
         if witness is not None:
             broken.append(Finding(s, "rewriting", term, same, witness))
         n["proved" if decided(term, same, ALGEBRA) else "missed" if defined else "undefined"] += 1
-        edit = one_edit(same, rng)
-        if edit is None:
-            continue
-        label, other = edit
         smaller = Theory(frozenset(a for a in Ability if rng.random() < 0.7))
-        witness, defined = disproved(same, other, s)
-        verdicts = [decided(same, other, theory) for theory in (ALGEBRA, smaller)]
-        if any(verdicts) and witness is not None:
-            unsound.append(Finding(s, label, same, other, witness))
-        n["refuted" if witness else "equal" if verdicts[0] else "unknown" if defined else "undefined"] += 1
+        for label, other in _edits(same, rng):
+            verdicts = [decided(same, other, theory) for theory in (ALGEBRA, smaller)]
+            witness, defined = disproved(same, other, s, instances=2 if any(verdicts) else 1)
+            if any(verdicts) and witness is not None:
+                unsound.append(Finding(s, label, same, other, witness))
+            n[
+                "refuted" if witness else "equal" if verdicts[0] else "unknown" if defined else "undefined"
+            ] += 1
     return FuzzReport(
         seed,
         count,
@@ -104,6 +106,12 @@ def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
         unsound=tuple(unsound),
         broken=tuple(broken),
     )
+
+
+def _edits(term: Any, rng: random.Random) -> list[tuple[str, Any]]:
+    """Up to EDITS different single-node edits."""
+    found = (one_edit(term, rng) for _ in range(EDITS))
+    return list({e[1]: e for e in found if e is not None}.values())
 
 
 def decided(left: Any, right: Any, theory: Theory) -> bool:

@@ -92,6 +92,7 @@ class Terms:
             lambda: self.products(less, scope),
             lambda: self.sum(less, scope),
             lambda: self.sum(less, scope),
+            lambda: self.collision(scope) + self.scalar(less, scope),
             lambda: sp.exp(self.small(less, scope)),
             lambda: exp2(self.small(less, scope)),
             lambda: sp.log(self.positive(less, scope)),
@@ -112,6 +113,11 @@ class Terms:
     def sum(self, depth: int, scope: Scope) -> sp.Expr:
         """A sum over some set; the body may use its index and all others."""
         return total(lambda j: self.scalar(depth, (*scope, j, j)), self.over(scope))
+
+    def collision(self, scope: Scope) -> sp.Expr:
+        """A sum over one index whose letters become equal there."""
+        i, x = self.pick(scope), self.pick((*NUMBERS, *POSITIVE))
+        return total(lambda j: x[j] * x[i] * self.leaf((*scope, j)), Singleton(i))
 
     def softmax(self, depth: int, scope: Scope) -> Callable[[Any], Any]:
         """Weights over the keys."""
