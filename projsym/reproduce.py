@@ -190,7 +190,8 @@ def _claims(stages: Stages) -> list[dict[str, Any]]:
         entry.update(
             good=good,
             verdict="proved" if good else "FAILED",
-            detail=", ".join(f"{n} {v}" for v, n in counts.items()),
+            detail="what stands behind each claim does; the claims: "
+            + ", ".join(f"{n} {v}" for v, n in counts.items()),
         )
     return [c.as_dict() for c in CLAIMS]
 
