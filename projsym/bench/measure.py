@@ -20,7 +20,7 @@ from projsym.bench.peak import fma_peak
 from projsym.bench.rows import SHAPES, Row, Shape
 from projsym.bench.timing import Times, interleave
 from projsym.runtime import manifest
-from projsym.runtime.threads import get_num_threads, set_num_threads
+from projsym.runtime.threads import default_threads, get_num_threads, set_num_threads
 
 Array: TypeAlias = NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
@@ -160,7 +160,8 @@ def _counts(threads: Iterable[int] | None) -> list[int]:
 
 @contextmanager
 def _kernel_threads(n: int) -> Iterator[None]:
-    before = get_num_threads()
+    # A number that is the default goes back to being one, which follows the environment.
+    before = None if get_num_threads() == default_threads() else get_num_threads()
     set_num_threads(n)
     try:
         yield

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from projsym import get_num_threads
+from projsym import get_num_threads, set_num_threads
 from projsym.attention import attention
 from projsym.bench import Shape, environment, fma_peak, notes, peak, peers, read_bandwidth, run
 from projsym.bench.gate import Gate, softmax_mean
@@ -99,10 +99,15 @@ def test_limited_restores_threads() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_run_restores_threads() -> None:
-    before = get_num_threads()
-    run([Shape(1, 2, 2, 2)], threads=[1], seconds=0.001)
-    assert get_num_threads() == before
+def test_run_restores_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = [Shape(1, 2, 2, 2)]
+    run(tiny, threads=[1], seconds=0.001)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert get_num_threads() == 5  # still the default
+    set_num_threads(3)
+    run(tiny, threads=[1], seconds=0.001)
+    assert get_num_threads() == 3
+    set_num_threads(None)
 
 
 def test_interleaving_order() -> None:
