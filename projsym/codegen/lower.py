@@ -139,14 +139,20 @@ class _Lowering:
 
     def vector(self, carrier: Generator) -> sp.Symbol | str:
         if isinstance(carrier, Product):
-            return self.atom(_partner(carrier), None)
+            return self.atom(self.partner(carrier), None)
         assert isinstance(carrier, Total)
         inside = [g for g, e in carrier.mono if _mentions_test(g)]
         if len(inside) != 1 or not isinstance(inside[0], Product):
             raise LoweringError(f"{self.name}: not a weighted sum of vectors: {carrier}")
         weight = tuple((g, e) for g, e in carrier.mono if g is not inside[0])
         bound = self.bound(carrier)
-        return self.sum(weight, bound, self.atom(_partner(inside[0]), bound))
+        return self.sum(weight, bound, self.atom(self.partner(inside[0]), bound))
+
+    def partner(self, g: Product) -> Atom:
+        """The vector that a pairing with the test vector stands for."""
+        if g.word:
+            raise LoweringError(f"{self.name}: {g.key}: fold linear maps into the inputs first")
+        return g.right if g.left == TEST else g.left
 
     def bound(self, total: Total) -> str:
         if len(total.binders) != 1:
@@ -235,7 +241,3 @@ def _mentions_test(g: Generator) -> bool:
         case Total():
             return any(_mentions_test(h) for h, _ in g.mono)
     return False
-
-
-def _partner(g: Product) -> Atom:
-    return g.right if g.left == TEST else g.left

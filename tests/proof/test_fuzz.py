@@ -60,12 +60,6 @@ def wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Normaliser, "_inner", inner)
 
 
-def untransposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A map moves to the other side of an inner product as it is."""
-    for module in (generators, normal):
-        monkeypatch.setattr(module, "transpose", lambda word: tuple(reversed(word)))
-
-
 def one_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """All index sets are one."""
     monkeypatch.setattr(normal, "_set_name", lambda over: "keys")
@@ -114,8 +108,7 @@ def _without_poly(mono: Mono) -> Mono:
     return tuple(kept)
 
 
-PLANTED = [lost_exponents, wrong_sign, untransposed, one_set, distribute, captured, dropped_factor,
-           cleared_once]  # fmt: skip
+PLANTED = [lost_exponents, wrong_sign, one_set, distribute, captured, dropped_factor, cleared_once]
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda p: p.__name__)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import sympy as sp
 
+from projsym.algebra import generators, normal
 from projsym.algebra.normal import Normaliser
 from projsym.algebra.scalars import inner, norm2
-from projsym.algebra.terms import VectorSymbol
+from projsym.algebra.terms import LinearMap, VectorSymbol
 from projsym.proof import ledger
 from projsym.proof.edits import edits
-from projsym.proof.laws import bilinearity, polarization
+from projsym.proof.laws import adjoint, polarization
 from projsym.proof.mutants import accepted, kill, mutants, refuted
 from projsym.proof.theorem import Theorem, build, by
 
@@ -36,11 +37,20 @@ def test_a_killed_mutant_is_accepted_by_no_step() -> None:
 
 
 def test_an_equivalent_mutant_is_accepted() -> None:
-    """⟨q − k, q − k⟩ with both differences turned round."""
-    q, u = VectorSymbol("q"), VectorSymbol("u")
-    theorem = build("t", "turned", (), lambda: iter([norm2(q - u), (by(bilinearity), norm2(u - q))]))
-    report = kill(theorem)
+    """In I.3 a constant of the scores may change at will: softmax does not see it."""
+    report = kill(next(t for t in THEOREMS if t.id == "I.3"))
     assert report.equivalent > 0 and report.killed > 0 and report.unsound == ()
+
+
+def test_a_lost_transpose_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map that moves to the other side of an inner product must be transposed."""
+    q, u, w = VectorSymbol("q"), VectorSymbol("u"), LinearMap("A")
+    lines = [inner(q @ w, u), (by(adjoint), inner(q, u @ w.T))]
+    theorem = build("t", "adjoint", (), lambda: iter(lines))
+    assert kill(theorem).unsound == ()
+    for module in (generators, normal):
+        monkeypatch.setattr(module, "transpose", lambda word: tuple(reversed(word)))
+    assert kill(theorem).unsound
 
 
 def test_an_unsound_normal_form_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
