@@ -198,6 +198,8 @@ class Validator:
         self.oblige(f"{node.name}: output", result, self.outputs[node.name])
 
     def oblige(self, name: str, left: Any, right: Any) -> None:
+        if isinstance(left, Vector) != isinstance(right, Vector):
+            raise ProofError(f"{self.program.name}: {name}: a scalar where a vector is due, or the reverse")
         self.obligations.append(Obligation(name, left, right, decide(left, right)))
 
 

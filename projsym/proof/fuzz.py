@@ -20,9 +20,6 @@ from .verdict import Witness
 SPAN = Range(dimensions=(1, 2), sizes=(2, 3), numerators=(-9, 9), denominators=(2, 5))
 """Small instances: differences show as well and evaluation is fast."""
 
-EDITS = 3
-"""Changed versions of each term."""
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -66,8 +63,8 @@ class _Count(dict[str, int]):
         return 0
 
 
-def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
-    """Judge `count` random terms: a rewriting of each against it, and against up to EDITS changes of itself.
+def fuzz(count: int, seed: int = 0, depth: int = 2, changes: int = 3) -> FuzzReport:
+    """Judge `count` random terms: a rewriting of each against it, and against up to `changes` edits of it.
 
     Changed pairs are decided in the full algebra and in a random smaller theory. The n-th term depends on
     ``seed + n`` alone. Guarantees, for these pairs alone, that no equation was decided that two random
@@ -86,7 +83,7 @@ def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
             broken.append(Finding(s, "rewriting", term, same, witness))
         n["proved" if decided(term, same, ALGEBRA) else "missed" if defined else "undefined"] += 1
         smaller = Theory(frozenset(a for a in Ability if rng.random() < 0.7))
-        for label, other in _edits(same, rng):
+        for label, other in _edits(same, rng, changes):
             verdicts = [decided(same, other, theory) for theory in (ALGEBRA, smaller)]
             witness, defined = disproved(same, other, s, instances=2 if any(verdicts) else 1)
             if any(verdicts) and witness is not None:
@@ -108,9 +105,9 @@ def fuzz(count: int, seed: int = 0, depth: int = 2) -> FuzzReport:
     )
 
 
-def _edits(term: Any, rng: random.Random) -> list[tuple[str, Any]]:
-    """Up to EDITS different single-node edits."""
-    found = (one_edit(term, rng) for _ in range(EDITS))
+def _edits(term: Any, rng: random.Random, count: int) -> list[tuple[str, Any]]:
+    """Up to `count` different single-node edits."""
+    found = (one_edit(term, rng) for _ in range(count))
     return list({e[1]: e for e in found if e is not None}.values())
 
 

@@ -16,12 +16,12 @@ from projsym.proof import fuzz as fuzzing
 from projsym.proof.fuzz import decided, disproved, fuzz
 
 TERMS = 2000
-"""Terms over all parts of the test below; each gives up to five pairs."""
+"""Terms over all parts of the test below; each gives two pairs."""
 
 
 @pytest.mark.parametrize("part", range(2))
 def test_normal_form_and_balls_agree(part: int) -> None:
-    report = fuzz(TERMS // 2, seed=10_000 * part)
+    report = fuzz(TERMS // 2, seed=10_000 * part, changes=1)
     assert report.unsound == () and report.broken == ()
     # Not vacuous: most pairs are decided one way or the other, and both kinds occur.
     assert report.proved > report.terms / 2 and report.refuted > report.terms / 2 and report.equal > 0
@@ -29,7 +29,7 @@ def test_normal_form_and_balls_agree(part: int) -> None:
 
 def test_every_rewriting_is_proved() -> None:
     """Completeness where the procedure claims it: rewritings by its own laws."""
-    report = fuzz(300, seed=50_000)
+    report = fuzz(300, seed=50_000, changes=0)
     assert report.missed == 0 and report.proved > 0
 
 
