@@ -1,0 +1,130 @@
+"""Proofs, refusals and figures' captions as Markdown with LaTeX, for notebooks and reports.
+
+The text is the same on every machine: no times, no paths, no memory addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from projsym.proof.ledger import Refutation
+from projsym.proof.prove import Need, Proof
+from projsym.proof.show import power_of_ten
+from projsym.proof.text import latex
+from projsym.proof.theorem import Line, Reason
+from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
+
+__all__ = ["Page", "page", "refused", "table"]
+
+_NAME = re.compile(r"(?<![\w\\])(\w{1,8}?)_([A-Za-z0-9]+)")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Markdown that Jupyter renders; `title` is what plain text shows."""
+
+    title: str
+    markdown: str
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
+
+
+def page(proof: Proof) -> Page:
+    """A theorem's chain, law by law, with both opinions and the reason for every hypothesis."""
+    t = proof.theorem
+    verdict = _verdict(proof.verdict)
+    lines = [f"**[{t.id}] {_prose(t.title)}**: *{verdict}*", ""]
+    if t.doc:
+        lines += [_prose(t.doc), ""]
+    lines += [f"- {'given' if h.assumed else 'where'} {_prose(h.statement)}" for h in t.given]
+    lines += ["", _chain(proof), ""]
+    if t.conclusion is not None:
+        lemma = t.conclusion.lemma
+        lines += [
+            f"- hence {_prose(t.conclusion.statement)}",
+            f"- cites the lemma “{lemma.name}” (tested on instances, not proved here): "
+            f"{_prose(lemma.statement)} ({lemma.reference})",
+        ]
+    lines += [f"- second opinion: {_checked(proof.checked)}"]
+    lines += [f"- without “{_prose(n.hypothesis.name)}” {_without(n)}" for n in proof.needs]
+    return Page(f"{t.id}: {verdict}", "\n".join(lines))
+
+
+def refused(refutation: Refutation) -> Page:
+    """A false claim, the inputs at which its two sides differ, and what repairs it."""
+    r = refutation.refusal
+    lines = [f"**[{r.id}] “{_prose(r.claim)}”**: *{refutation.verdict.name}*", ""]
+    lines += [f"- given {_prose(h.statement)}" for h in r.given]
+    lines += ["", rf"$${latex(r.left)} \;\overset{{?}}{{=}}\; {latex(r.right)}$$", ""]
+    if isinstance(refutation.verdict, Refuted):
+        w = refutation.verdict.witness
+        at = ", ".join(f"{n} = {v}" for n, v in w.inputs)
+        lines += [f"- at `{at}` the left side is {w.left} and the right side {w.right}"]
+    by = f" [{', '.join(r.repaired_by)}]" if r.repaired_by else ""
+    lines += [f"- true is: {_prose(r.repair)}{by}"]
+    return Page(f"{r.id}: {refutation.verdict.name}", "\n".join(lines))
+
+
+def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> Page:
+    """A Markdown table; numbers must come rounded."""
+    columns = list(head)
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(_prose(str(cell)).replace("|", r"\|") for cell in row) + " |" for row in rows]
+    return Page(title, "\n".join(lines))
+
+
+def _chain(proof: Proof) -> str:
+    rows = [f"& {_line(proof.steps[0].step.before)}"]
+    for s in proof.steps:
+        rows += [rf"={{}}\; & \{{\;{_reason(s.step.reason)}\;\}}", f"& {_line(s.step.after)}"]
+    return "$$\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}$$"
+
+
+def _line(x: Line) -> str:
+    return x.latex or (latex(x.term) if x.text is None else rf"\text{{{x.text}}}")
+
+
+def _reason(reason: Reason) -> str:
+    """The names of laws in upright text, symbols within them in mathematics."""
+    inside = _NAME.sub(r"}\1_{\2}\\text{", str(reason))
+    return rf"\small{{}}\text{{{inside}}}".replace(r"\text{}", "")
+
+
+def _prose(text: str) -> str:
+    """Unicode mathematics in running text: subscripts set as such, Markdown's own signs escaped."""
+    plain = text.replace("`", "").replace("*", r"\*").replace("<", "&lt;")
+    return _NAME.sub(r"*\1*<sub>\2</sub>", plain)
+
+
+def _verdict(v: Verdict) -> str:
+    match v:
+        case Proved():
+            return "proved for all sizes"
+        case Refuted():
+            return f"refuted at `{v.witness}`"
+    return v.name
+
+
+def _checked(v: Verdict) -> str:
+    match v:
+        case Checked(instances, radius):
+            radius_text = power_of_ten(radius)
+            return f"{instances} rational instances in ball arithmetic agree, radius ≤ {radius_text}"
+        case Refuted(witness):
+            return f"refuted at `{witness}`"
+    return v.name
+
+
+def _without(n: Need) -> str:
+    match n.verdict:
+        case Refuted(witness):
+            return f"it is false: `{witness}`"
+        case Unknown():
+            return "it is not proved"
+    return "it still holds: the hypothesis is idle"
