@@ -150,3 +150,9 @@ def test_a_known_gap() -> None:
     """Quotients of sums of several terms are not cancelled inside functions: true, and not decided."""
     assert equal((c**2 - d**2) / (c - d), c + d)
     assert not equal(sp.exp((c**2 - d**2) / (c - d)), sp.exp(c + d))
+
+
+def test_roots_of_sums_multiply_out() -> None:
+    root = sp.sqrt(1 + s)
+    assert equal((root + c) ** 2, 1 + s + 2 * c * root + c**2)
+    assert equal((root + c) ** 3, (1 + s) * root + 3 * c * (1 + s) + 3 * c**2 * root + c**3)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import sympy as sp
 
+from projsym.algebra.poly import ZERO
 from projsym.algebra.scalars import ScalarFamily, inner, norm2, softmax, total
 from projsym.algebra.sets import index
 from projsym.algebra.terms import VectorFamily, VectorSymbol, ZeroVector
@@ -102,3 +105,13 @@ def test_a_shown_line_means_its_term() -> None:
 def test_zero_vectors() -> None:
     t = chain(q - q + 0 * u, (by(bilinearity), ZeroVector()))
     assert isinstance(prove(t).verdict, Proved)
+
+
+def test_balls_overrule_a_normal_form_that_errs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision procedure that accepts everything proves nothing false."""
+    monkeypatch.setattr(sys.modules["projsym.proof.prove"], "residual", lambda left, right, theory: ZERO)
+    false = chain(norm2(q), (by(bilinearity), 2 * norm2(q)))
+    proof = prove(false)
+    assert isinstance(proof.steps[0].verdict, Proved) and isinstance(proof.verdict, Refuted)
+    with pytest.raises(ProofError):
+        require(false)
