@@ -146,7 +146,8 @@ def check_kernel(
                     raise ProofError(f"{kernel.name} {dtype} {backend}: rows without keys are not the unit")
                 continue
             options: dict[str, Any] = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
-            options |= {"exp_error": exp_error, "dtype": dtype, "block": load()[kernel.name].block}
+            options |= {"exp_error": exp_error, "dtype": dtype}
+            options |= load()[kernel.name].order("numpy" if backend == "numpy" else f"c/{dtype}", m)
             bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
             lse_limit = lse_bound(given["q"], given["k"], **options)
             balls, sums = exact(kernel, given)

@@ -35,7 +35,9 @@ def perturbed(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     def call(kernel: str, given: dict[str, Any], backend: str) -> tuple[Any, Any]:
         out, lse = real(kernel, given, backend)
         options = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
-        options |= {"exp_error": None, "dtype": out.dtype.name, "block": load()[kernel].block}
+        target = "numpy" if backend == "numpy" else f"c/{out.dtype.name}"
+        options |= {"exp_error": None, "dtype": out.dtype.name}
+        options |= load()[kernel].order(target, len(given["k"]))
         bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
         moved = out.copy()
         moved[0, 0] += out.dtype.type(factor * bound[0])

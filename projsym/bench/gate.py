@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,7 +34,8 @@ class Agreement:
 class Gate:
     """Reference and bounds for one problem.
 
-    q, k (H, n, d), v (H, m, d_v), one dtype; the scale is ``1/sqrt(d)``.
+    q, k (H, n, d), v (H, m, d_v), one dtype; the scale is ``1/sqrt(d)``. order: how our kernel sums over the
+    keys (`projsym.runtime.manifest.Entry.order`); a peer may sum in any order and in any blocks.
 
     Guarantees: an output that passes differs from the exact mean by at most the bound of `forward_bound` for
     its dtype, plus twice that of the reference, which is itself a float64 evaluation. Cannot see: an error
@@ -41,12 +43,14 @@ class Gate:
     has the roundings of the base-two form, less those of ``log2(e)``.
     """
 
-    def __init__(self, q: Array, k: Array, v: Array, block: int = 128) -> None:
+    def __init__(self, q: Array, k: Array, v: Array, order: Mapping[str, int] | None = None) -> None:
         dtype = q.dtype.name
         self.reference = reference(q, k, v)
-        own = forward_bound(q, k, v, dtype=np.float64, block=block, exp_error=PEER_EXP_ERROR["float64"])
-        self.ours = forward_bound(q, k, v, dtype=dtype, block=block) + own
-        self.peer = forward_bound(q, k, v, dtype=dtype, block=block, exp_error=PEER_EXP_ERROR[dtype]) + own
+        own = forward_bound(q, k, v, dtype=np.float64, exp_error=PEER_EXP_ERROR["float64"])
+        order = order or {"block": 1}
+        ours = forward_bound(q, k, v, dtype=dtype, block=order["block"], depth=order.get("depth"))
+        self.ours = ours + own
+        self.peer = forward_bound(q, k, v, dtype=dtype, block=1, exp_error=PEER_EXP_ERROR[dtype]) + own
 
     def check(self, out: Array, *, peer: bool) -> Agreement:
         """Compare an output (H, n, d_v) with the reference; NaN anywhere is a disagreement."""

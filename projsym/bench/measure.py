@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -57,7 +56,7 @@ def run(
     for shape in chosen:
         for kernel in ("attention", "project"):
             q, k, v = _inputs(shape, kernel)
-            gate = Gate(q, k, v, _block(kernel))
+            gate = Gate(q, k, v, _order(kernel, shape))
             for n in counts:
                 if progress:
                     progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
@@ -140,11 +139,10 @@ def _inputs(shape: Shape, kernel: str) -> tuple[Array, Array, Array]:
     return q, k, v
 
 
-def _block(kernel: str) -> int:
-    """Keys in a block of the committed kernel, which its error bound depends on."""
-    data = json.loads((manifest.KERNELS / "manifest.json").read_text(encoding="utf-8"))
+def _order(kernel: str, shape: Shape) -> dict[str, int]:
+    """How the committed kernel sums over the keys, which its error bound depends on."""
     name = "project_dot" if kernel == "project" else kernel
-    return int(data["kernels"][name]["block"])
+    return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", shape.keys)
 
 
 def _counts(threads: Iterable[int] | None) -> list[int]:

@@ -53,9 +53,20 @@ class Pairs:
         return [s.name for s in nest.body if isinstance(s, RunningMax | Sum)]
 
     def _rows(self, nest: Nest, at: str) -> None:
+        sums = {s.name for s in nest.body if isinstance(s, Sum)}
         rows = {s for s in nest.read() if self.plan.axes[s] == "i"} | set(self._states(nest))
-        for s in sorted(rows, key=str):
+        for s in sorted(rows - sums, key=str):
             self.text(f"V row_{s} = LOAD(w->row_{s} + {at});")
+        for s in sorted(sums, key=str):
+            self.text(f"V part_{s} = (V){{0}};")
+
+    def _keep(self, nest: Nest, at: str) -> None:
+        """Store the row states; a sum gets what this nest has added, once."""
+        for s in nest.body:
+            if isinstance(s, RunningMax):
+                self.text(f"STORE(w->row_{s.name} + {at}, row_{s.name});")
+            elif isinstance(s, Sum):
+                self.text(f"STORE(w->row_{s.name} + {at}, LOAD(w->row_{s.name} + {at}) + part_{s.name});")
 
     def _body(self, nest: Nest) -> None:
         t, buffers = self.text, self.plan.buffers
@@ -68,7 +79,7 @@ class Pairs:
                 case RunningMax(name=name, of=of):
                     t(f"row_{name} = MAX(row_{name}, pair_{of});")
                 case Sum(name=name, weight=weight):
-                    t(f"row_{name} += pair_{weight};")
+                    t(f"part_{name} += pair_{weight};")
         for s in nest.stores:
             t(f"STORE(w->pair{buffers[s]} + at, pair_{s});")
 
@@ -98,8 +109,7 @@ class Pairs:
                         f"const V pair_{dot.name} = acc[r*C + c];",
                     )
                     self._body(nest)
-                for s in self._states(nest):
-                    t(f"STORE(w->row_{s} + (v + c)*W, row_{s});")
+                self._keep(nest, "(v + c)*W")
         t("")
 
     def sweep(self, n: int, nest: Nest) -> None:
@@ -116,8 +126,7 @@ class Pairs:
             with t.block("for (long j = 0; j < nk; j++)"):
                 t("const long at = j*BLOCK_i + v*W;")
                 self._body(nest)
-            for s in self._states(nest):
-                t(f"STORE(w->row_{s} + v*W, row_{s});")
+            self._keep(nest, "v*W")
         t("")
 
     # ---- phases

@@ -61,7 +61,7 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
                 files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(b.program, dtype)
         if "numpy" in targets:
             files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
-        entries[kernel.name] = _entry([*built.values(), array], names)
+        entries[kernel.name] = _entry(built, array, names)
     if set(targets) == set(TARGETS):
         manifest = {"generator": GENERATOR, "kernels": entries}
         files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
@@ -93,8 +93,8 @@ def _comment(text: str) -> str:
     return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in text.splitlines()) + " */\n"
 
 
-def _entry(builds: list[Built], names: dict[str, str]) -> dict[str, Any]:
-    b = builds[0]
+def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict[str, Any]:
+    b = built["float32"]
     program = b.program
     outputs = [{"name": key, "feature": _feature(program, key)} for key in b.kernel.outputs()]
     return {
@@ -103,8 +103,8 @@ def _entry(builds: list[Built], names: dict[str, str]) -> dict[str, Any]:
         "theorems": [t.id for t in b.theorems],
         "hypotheses": [h.statement for h in b.kernel.of.assumptions],
         "validated": [o.name for o in b.obligations],
-        # The least of all targets: error bounds hold for kernels with fewer blocks too.
-        "block": min(_block(x.program) for x in builds),
+        "block": {f"c/{dtype}": _block(x.program) for dtype, x in built.items()}
+        | {"numpy": _block(array.program)},
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},
     }

@@ -234,15 +234,16 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }}
   }}
 }}
-/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features */
+/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features; a block of
+   keys is summed on its own and added once, which is what the error bound counts */
 INLINE void CONTRACT_TILE(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
                           long keys) {{
   V acc[32];
   UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    acc[r*C + c] = LOAD(sums + r*P + c*W);
+    acc[r*C + c] = (V){{0}};
   OUTER(TILE_ROWS, C, acc, weights, 1, B, values, P, keys);
   UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, acc[r*C + c]);
+    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }}
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
                      long keys) {{

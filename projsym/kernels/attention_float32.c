@@ -168,15 +168,16 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }
   }
 }
-/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features */
+/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features; a block of
+   keys is summed on its own and added once, which is what the error bound counts */
 INLINE void CONTRACT_TILE(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
                           long keys) {
   V acc[32];
   UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    acc[r*C + c] = LOAD(sums + r*P + c*W);
+    acc[r*C + c] = (V){0};
   OUTER(TILE_ROWS, C, acc, weights, 1, B, values, P, keys);
   UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, acc[r*C + c]);
+    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
                      long keys) {
@@ -261,15 +262,15 @@ INLINE void attention_pairs0(const int C, const attention_args *a, attention_wor
 INLINE void attention_pairs2(const attention_args *a, attention_work *w, long h, long j0, long nk, long v) {
   enum { r = 0 };
   V row_m = LOAD(w->row_m + v*W);
-  V row_s0 = LOAD(w->row_s0 + v*W);
+  V part_s0 = (V){0};
   for (long j = 0; j < nk; j++) {
     const long at = j*BLOCK_i + v*W;
     const V pair_s = LOAD(w->pair0 + at);
     const V pair_w0 = EXP2((pair_s - row_m));
-    row_s0 += pair_w0;
+    part_s0 += pair_w0;
     STORE(w->pair0 + at, pair_w0);
   }
-  STORE(w->row_s0 + v*W, row_s0);
+  STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
 }
 
 static long attention_rows(const attention_args *a, attention_work *w, long h, long i0) {

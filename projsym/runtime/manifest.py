@@ -21,12 +21,12 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel. `outputs`: pairs of name and feature ("" for a scalar). `block`: keys a block, at least."""
+    """One kernel. `outputs`: pairs of name and feature ("" for a scalar). `block`: keys a block, by target."""
 
     name: str
     inputs: tuple[Argument, ...]
     outputs: tuple[tuple[str, str], ...]
-    block: int
+    block: dict[str, int]
     files: dict[str, str]
     folder: Path
 
@@ -42,6 +42,15 @@ class Entry:
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 
+    def order(self, target: str, keys: int) -> dict[str, int]:
+        """How the kernel of a target sums over the keys, as `projsym.bounds` takes it.
+
+        Every block is summed on its own, from zero, in some order, and added to the sums so far once: an
+        addend goes through at most the additions of its block and one for each block.
+        """
+        block = self.block[target]
+        return {"block": block, "depth": min(block, keys) + -(-keys // block)}
+
     def source(self, target: str) -> str:
         """The text of the file for ``"c/float32"``, ``"c/float64"`` or ``"numpy"``."""
         return (self.folder / self.files[target]).read_text(encoding="utf-8")
@@ -56,7 +65,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             name,
             tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
             tuple((x["name"], x["feature"]) for x in e["outputs"]),
-            int(e["block"]),
+            dict(e["block"]),
             dict(e["files"]),
             folder,
         )

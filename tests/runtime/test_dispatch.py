@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"name": "scale", "axes": "", "feature": ""},
         ],
         "outputs": [{"name": "out", "feature": "d"}, {"name": "lse", "feature": ""}],
-        "block": 64,
+        "block": {"c/float32": 64, "numpy": 64},
         "files": {"c/float32": "stand_in.c", "numpy": "stand_in.py"},
     }
     (tmp_path / "manifest.json").write_text(json.dumps({"kernels": {"project_dot": entry}}))
