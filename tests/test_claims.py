@@ -1,6 +1,7 @@
 """The claims table: every verdict is one that its theorems can carry."""
 
 import pytest
+
 from projsym.claims import CLAIMS, Claim, ClaimVerdict, support
 from projsym.proof.ledger import load
 from projsym.proof.refusal import REFUSALS

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+
 from projsym.cli import cli
 from projsym.codegen import generate as g
 from projsym.proof.ledger import load

@@ -21,7 +21,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel. `outputs`: pairs of name and feature ("" for a scalar). `block`: keys a block, by target."""
+    """One kernel. `outputs`: pairs of name and feature ("" if scalar). `block`: keys a block, by target."""
 
     name: str
     inputs: tuple[Argument, ...]
