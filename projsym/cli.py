@@ -186,7 +186,7 @@ def bench(threads: tuple[int, ...], seconds: float, json_: bool) -> None:
         _console().print(bench_table(rows))
         for line in notes():
             click.echo(line)
-    _exit(all(r.agreed for r in rows))
+    _exit(bool(rows) and all(r.agreed for r in rows))
 
 
 @cli.command()

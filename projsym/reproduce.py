@@ -201,13 +201,13 @@ def _bench(stages: Stages, quick: bool) -> list[dict[str, Any]]:
 
     with stages.stage("measure", len(SHAPES) * 4) as (advance, entry):
         rows = run(seconds=0.1 if quick else 0.6, progress=advance)
-        good = all(r.agreed for r in rows)
+        good = bool(rows) and all(r.agreed for r in rows)
         best: dict[str, list[float]] = {}
         for r in rows:
             if r.ratio_min is not None:
                 best.setdefault(r.peer, []).append(r.ratio_min)
         spread = ", ".join(f"{min(v):.2f}–{max(v):.2f}× {peer}" for peer, v in best.items())
-        entry.update(good=good, verdict="measured" if good else "FAILED", detail=f"speed: {spread}")
+        entry.update(good=good, verdict="measured" if good else "FAILED", detail=f"{len(rows)} comparisons, speed {spread}")
     return [r.as_dict() for r in rows]
 
 

@@ -8,6 +8,8 @@ import os
 import platform
 from typing import Any
 
+from threadpoolctl import threadpool_info
+
 from projsym.errors import CompilerError
 from projsym.runtime.compiler import find
 
@@ -88,10 +90,6 @@ def _package(name: str) -> str:
 
 
 def _blas() -> list[dict[str, Any]]:
-    """BLAS libraries in this process with the CPU they chose their kernels for, if threadpoolctl is there."""
-    if not importlib.util.find_spec("threadpoolctl"):
-        return []
-    from threadpoolctl import threadpool_info
-
+    """BLAS libraries in this process with the CPU they chose their kernels for."""
     keys = ("internal_api", "version", "architecture", "num_threads")
     return [{k: x.get(k) for k in keys} for x in threadpool_info() if x.get("user_api") == "blas"]

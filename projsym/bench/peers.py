@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from projsym.bench.gate import softmax_mean
 
@@ -34,12 +35,9 @@ def available() -> tuple[dict[str, Prepare], dict[str, str]]:
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Limit NumPy's BLAS and PyTorch, where they are installed, to `threads` threads, and restore them."""
+    """Limit NumPy's BLAS and, where it is installed, PyTorch to `threads` threads, and restore them."""
     with contextlib.ExitStack() as stack:
-        if importlib.util.find_spec("threadpoolctl"):
-            from threadpoolctl import threadpool_limits
-
-            stack.enter_context(threadpool_limits(threads, user_api="blas"))
+        stack.enter_context(threadpool_limits(threads, user_api="blas"))
         if importlib.util.find_spec("torch"):
             import torch
 
@@ -132,8 +130,7 @@ def onnx_model(shapes: dict[str, tuple[int, ...]], heads: int, features: int, dt
 _CONTRIB = "com.microsoft"
 
 _PEERS: dict[str, tuple[Prepare, tuple[str, ...]]] = {
-    # Without threadpoolctl the threads of NumPy's BLAS cannot be set to those of the others.
-    "numpy": (numpy_peer, ("threadpoolctl",)),
+    "numpy": (numpy_peer, ()),
     "torch": (torch_peer, ("torch",)),
     "onnxruntime": (onnxruntime_peer, ("onnxruntime", "onnx")),
 }
