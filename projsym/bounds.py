@@ -17,7 +17,8 @@ or without FMA; the output is the one sum over the other, by division or by the 
    ``d - 1 + x`` additions), ``x`` the number of further terms. A key norm is rounded ``d`` times, then once
    by ``c``, then added; a bias once by ``log2(e)``, then added. ``c`` itself is off by ``6·2**-53`` (at most
    five double operations) and the cast. So the score is off by at most ``E_j``, ``γ`` times the sum of
-   absolute values of its terms, which is what `forward_bound` computes, pair by pair.
+   absolute values of its terms, which is what `forward_bound` computes, pair by pair. Where the order of
+   the additions is known (`sequential`), the partial sums take the place of ``γ_d`` times all products.
 2. *Weights.* The arguments of the exponentials that act on key ``j``, first ``s_j - M``, then the
    differences of maxima, telescope, and have one sign: their rounding errors sum to at most
    ``u (M_last - s_j)`` however many blocks there are. Each exponential is off by a factor
@@ -49,53 +50,18 @@ overflow the bound is infinite, never NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array: TypeAlias = NDArray[Any]
-Doubles: TypeAlias = NDArray[np.float64]
+from projsym.bound_arguments import LOG2E, Array, Doubles, Kernel, arguments, heads
 
 _SAFETY: Final = 1 + 1e-10
 _U64: Final = 2.0**-53
-_LOG2E: Final = math.log2(math.e)
 _UNDERFLOW: Final = 1e-280  # more than what underflow in double takes from a weight or a variance
-_PAIRS: Final = 1 << 20  # (query, key) pairs at a time: about 100 MB of temporaries
 _LOG_ERROR: Final = 4  # units of roundoff allowed to a logarithm, relative
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """The constants of one kernel: its type's and those of the arguments that do not vary."""
-
-    u: float
-    least: float  # normal number
-    largest: float
-    floor: float
-    lowest: int
-    exp_error: float
-    scale: float  # base 2, exact up to double rounding
-    gaussian: bool
-    biased: bool
-    blocks: int
-    depth: int
-
-    @property
-    def sum_is_positive(self) -> bool:
-        """Whether the computed sum of weights is proven to be at least 1/2.
-
-        The key that attains the maximum has weight ``exp2(0)``, and every later factor is ``exp2(0)`` too.
-        """
-        lost = self.gamma(self.depth + self.blocks)
-        return lost < 0.5 and self.blocks * math.log1p(-self.exp_error) + math.log1p(-lost) > -math.log(2)
-
-    def gamma(self, roundings: int) -> float:
-        """``γ_r``; infinite when ``r u >= 1``."""
-        x = roundings * self.u
-        return x / (1 - x) if x < 1 else math.inf
 
 
 @dataclass(frozen=True)
@@ -120,6 +86,7 @@ def forward_bound(
     block: int = 128,
     depth: int | None = None,
     exp_error: float | None = None,
+    sequential: bool = False,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -132,6 +99,8 @@ def forward_bound(
     depth: additions that an addend of a sum goes through at most; by default `m`, which holds for any order.
     exp_error: relative error of the kernel's ``exp2``; by default the certified one of the generated kernels,
         with or without FMA (computed on first use).
+    sequential: the products of a score are added in the order of the features, to one accumulator, as the
+        generated C kernels do; gives a smaller bound and takes about `d` times as long.
 
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
@@ -140,11 +109,11 @@ def forward_bound(
     ValueError for shapes that do not match, values that are not finite, `scale` together with `sigma`, and
     parameters out of range; OverflowError if the scale factor does not fit the kernel's type.
     """
-    kernel, lead = _arguments(q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error)
+    kernel, lead = arguments(q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential)
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
         with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-            for at, qs, ks, bias, vs in _heads(q, k, v, key_bias, lead):
+            for at, qs, ks, bias, vs in heads(q, k, v, key_bias, lead):
                 out[at] = _mean_bound(_row_bounds(qs, ks, bias, kernel), vs, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])
 
@@ -160,6 +129,7 @@ def lse_bound(
     block: int = 128,
     depth: int | None = None,
     exp_error: float | None = None,
+    sequential: bool = False,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -168,25 +138,25 @@ def lse_bound(
     of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0.
     """
     none = k[..., :0] if k.ndim > 1 else k  # values without features
-    kernel, lead = _arguments(q, k, none, scale, sigma, key_bias, dtype, block, depth, exp_error)
+    kernel, lead = arguments(q, k, none, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential)
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-        for at, qs, ks, bias, _ in _heads(q, k, none, key_bias, lead):
+        for at, qs, ks, bias, _ in heads(q, k, none, key_bias, lead):
             out[at] = _log_bound(_row_bounds(qs, ks, bias, kernel), qs, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])
 
 
-def _row_bounds(q: Doubles, k: Doubles, bias: Doubles, kernel: _Kernel) -> _Rows:
+def _row_bounds(q: Doubles, k: Doubles, bias: Doubles, kernel: Kernel) -> _Rows:
     """Steps 1 and 2: (rows, d), (keys, d), (keys,) to bounds on every weight."""
     d, c, extra = q.shape[1], abs(kernel.scale), kernel.gaussian + kernel.biased
     square = np.square(k).sum(1) if kernel.gaussian else np.zeros(len(k))
     # A bias this low makes the kernel overflow unless its key is flushed, which is then so for the true one.
-    shift = np.maximum(_LOG2E * bias, -kernel.largest / 4)
+    shift = np.maximum(LOG2E * bias, -kernel.largest / 4)
     norm, unscaled = c / 2 * square, np.abs(q) @ np.abs(k).T
     score, product = kernel.scale * (q @ k.T) - norm + shift, c * unscaled
     cast = 6 * _U64 + (kernel.u if kernel.u > _U64 else 0.0) + (kernel.least / c if c else 0.0)
     error = (
-        _both(cast, kernel.gamma(d + 1 + extra)) * product
+        _dot_error(q, k, product, cast, d + 1 + extra, kernel)
         + _both(cast, kernel.gamma(2 * d + 1 + extra)) * norm
         + _both(kernel.u + 2 * _U64, kernel.gamma(d + 1 + extra)) * np.abs(shift)
         + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * max(1.0, c))
@@ -213,7 +183,30 @@ def _row_bounds(q: Doubles, k: Doubles, bias: Doubles, kernel: _Kernel) -> _Rows
     )
 
 
-def _mean_bound(rows: _Rows, v: Doubles, kernel: _Kernel) -> Doubles:
+def _dot_error(
+    q: Doubles, k: Doubles, product: Doubles, cast: float, roundings: int, kernel: Kernel
+) -> Doubles:
+    """The part of a score's error that its inner product brings; `product` is ``c Σ |q_a k_a|``.
+
+    With `sequential`, the accumulator after feature ``a`` is the exact partial sum ``s_a`` up to
+    ``γ Σ |q k|``, and each operation loses at most ``u`` of it: in all ``u Σ_a |s_a|`` instead of
+    ``γ_d Σ |q k|``. Two more ``u Σ |q k|`` stand for the packed query and for products that are rounded
+    before they are added, one for each further term of the score.
+    """
+    any_order = kernel.gamma(roundings)
+    if not kernel.sequential:
+        return _both(cast, any_order) * product
+    d, u = q.shape[1], kernel.u
+    partial, total = np.zeros_like(product), np.zeros_like(product)
+    for a in range(d):
+        partial += q[:, a, None] * k[None, :, a]
+        total += np.abs(partial)
+    running = abs(kernel.scale) * total + d * (any_order + d * _U64) * product
+    fixed = cast + (roundings - d + 2) * u
+    return np.minimum(_both(cast, any_order) * product, (fixed * product + u * running) * (1 + 16 * u * d))
+
+
+def _mean_bound(rows: _Rows, v: Doubles, kernel: Kernel) -> Doubles:
     """Steps 3 to 5: the bound for every row, v (keys, features)."""
     size, spread = np.abs(v).max(0), v.max(0) - v.min(0)
     centred = (v - v.mean(0)) / np.where(spread > 0, spread, 1.0)
@@ -233,7 +226,7 @@ def _mean_bound(rows: _Rows, v: Doubles, kernel: _Kernel) -> Doubles:
     return np.where(rows.fits & bool((size * 4 * keys < kernel.largest).all()), bound, math.inf)
 
 
-def _log_bound(rows: _Rows, q: Doubles, kernel: _Kernel) -> Doubles:
+def _log_bound(rows: _Rows, q: Doubles, kernel: Kernel) -> Doubles:
     """The bound on the logarithm of the sum of weights, every row."""
     d, keys = q.shape[1], rows.weight.shape[1]
     lost = (rows.weight * np.expm1(rows.delta)).sum(1)
@@ -252,114 +245,3 @@ def _log_bound(rows: _Rows, q: Doubles, kernel: _Kernel) -> Doubles:
 def _both(a: float, b: float) -> float:
     """The relative error of a factor ``1 + a`` times a factor ``1 + b``."""
     return a + b + a * b
-
-
-def _arguments(
-    q: Array,
-    k: Array,
-    v: Array,
-    scale: float | None,
-    sigma: float | None,
-    bias: Array | None,
-    dtype: DTypeLike | None,
-    block: int,
-    depth: int | None,
-    exp_error: float | None,
-) -> tuple[_Kernel, tuple[int, ...]]:
-    """The kernel's constants and the broadcast leading shape, or the errors that `forward_bound` names."""
-    kind = np.dtype(q.dtype if dtype is None else dtype)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype: got {kind}, allowed are float32 and float64")
-    arrays = {"q": (q, 2), "k": (k, 2), "v": (v, 2)} | ({} if bias is None else {"key_bias": (bias, 1)})
-    for name, (x, rank) in arrays.items():
-        _checked(name, x, rank, kind)
-    m, d = k.shape[-2:]
-    if q.shape[-1] != d:
-        raise ValueError(f"q, k: got {q.shape[-1]} and {d} features, they must be equal")
-    if v.shape[-2] != m:
-        raise ValueError(f"k, v: got {m} keys and {v.shape[-2]} values, they must be equal")
-    if bias is not None and bias.shape[-1] != m:
-        raise ValueError(f"key_bias: got {bias.shape[-1]} entries for {m} keys")
-    for name, (x, _) in arrays.items():
-        if not (np.isfinite(x) | (np.isneginf(x) & (name == "key_bias"))).all():
-            allowed = "finite numbers and -inf" if name == "key_bias" else "finite numbers"
-            raise ValueError(f"{name}: it holds NaN or infinity, allowed are {allowed}")
-    try:
-        lead = np.broadcast_shapes(*(x.shape[:-rank] for x, rank in arrays.values()))
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in arrays.items())
-        raise ValueError(f"leading axes do not broadcast: {shapes}") from error
-    return _kernel(d, m, scale, sigma, bias is not None, kind, block, depth, exp_error), lead
-
-
-def _kernel(
-    d: int,
-    m: int,
-    scale: float | None,
-    sigma: float | None,
-    biased: bool,
-    dtype: np.dtype[Any],
-    block: int,
-    depth: int | None,
-    exp_error: float | None,
-) -> _Kernel:
-    if scale is not None and sigma is not None:
-        raise ValueError(f"scale, sigma: got {scale} and {sigma}, one of them at most is allowed")
-    if sigma is not None and not (math.isfinite(sigma) and sigma > 0 and 1e-150 < sigma < 1e150):
-        raise ValueError(f"sigma: got {sigma}, allowed are numbers between 1e-150 and 1e150")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale: got {scale}, allowed are finite numbers")
-    if scale is None and sigma is None and d == 0:
-        scale = 1.0  # every score is 0 whatever it is
-    if block < 1:
-        raise ValueError(f"block: got {block}, allowed are integers >= 1")
-    if depth is not None and depth < 0:
-        raise ValueError(f"depth: got {depth}, allowed are integers >= 0")
-    if exp_error is None:
-        from projsym.codegen.exp2 import certificate  # generation-time packages, not needed otherwise
-
-        exp_error = certificate(dtype.name).worst
-    if not 0 <= exp_error < 0.5:
-        raise ValueError(f"exp_error: got {exp_error}, allowed are numbers from 0 to below 1/2")
-    natural = 1 / sigma**2 if sigma is not None else 1 / math.sqrt(d) if scale is None else scale
-    info = np.finfo(dtype)
-    if abs(natural) * _LOG2E >= float(info.max):
-        raise OverflowError(f"{'scale' if sigma is None else 'sigma'}: scale * log2(e) exceeds {dtype.name}")
-    lowest = int(info.minexp) + 2
-    return _Kernel(
-        u=float(info.eps) / 2,
-        least=float(info.tiny),
-        largest=float(info.max),
-        floor=math.ldexp(1.0, lowest),
-        lowest=lowest,
-        exp_error=exp_error,
-        scale=natural * _LOG2E,
-        gaussian=sigma is not None,
-        biased=biased,
-        blocks=max(1, -(-m // block)),
-        depth=m if depth is None else depth,
-    )
-
-
-def _checked(name: str, x: Array, rank: int, dtype: np.dtype[Any]) -> None:
-    if x.dtype not in (np.dtype(np.float32), np.dtype(np.float64)) or x.dtype.itemsize > dtype.itemsize:
-        raise TypeError(f"{name}: got {x.dtype}, a {dtype.name} kernel takes {dtype.name}")
-    if x.ndim < rank:
-        raise ValueError(f"{name}: got shape {x.shape}, at least {rank} axes are needed")
-
-
-def _heads(
-    q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, slice], Doubles, Doubles, Doubles, Doubles]]:
-    """Chunks of rows: where they go, queries, visible keys, their biases and values, as doubles."""
-    n, m = q.shape[-2], k.shape[-2]
-    for head, index in enumerate(np.ndindex(lead)):
-        ks, vs = (np.broadcast_to(x, lead + x.shape[-2:])[index].astype(np.float64) for x in (k, v))
-        qs = np.broadcast_to(q, lead + q.shape[-2:])[index].astype(np.float64)
-        bs = np.zeros(m) if bias is None else np.broadcast_to(bias, (*lead, m))[index].astype(np.float64)
-        seen = bs > -math.inf
-        if not seen.any():
-            continue
-        step = max(1, _PAIRS // m)
-        for i in range(0, n, step):
-            yield (head, slice(i, i + step)), qs[i : i + step], ks[seen], bs[seen], vs[seen]

@@ -11,7 +11,7 @@ import pytest
 from flint import arb, ctx, fmpq
 from numpy.typing import NDArray
 
-from projsym import bounds
+from projsym import bound_arguments, bounds
 from projsym.bounds import forward_bound, lse_bound
 from projsym.codegen.exp2 import certificate, coefficients
 
@@ -218,6 +218,20 @@ def test_error_is_within_the_bound(make: Callable[[str], Case], dtype: str) -> N
         assert np.isfinite(bound).all() and np.isfinite(log_bound).all()
         assert (error <= bound).all(), (block, order, error / bound)
         assert (log_error <= log_bound).all(), (block, order, log_error / log_bound)
+        if order == SEQUENTIAL:
+            tighter = forward_bound(**case, block=block, sequential=True)
+            assert (error <= tighter).all(), (block, error / tighter)
+            assert (tighter <= bound).all()
+            log_tighter = lse_bound(**arguments(case), block=block, sequential=True)
+            assert (log_error <= log_tighter).all()
+            assert (log_tighter <= log_bound).all()
+
+
+def test_the_order_of_a_score_halves_the_bound_at_64_features() -> None:
+    """What the known order buys where scores are sums of many terms of either sign."""
+    case = normal(8, 64, 64, 8, "float32", seed=5)
+    known, any_order = forward_bound(**case, depth=1, sequential=True), forward_bound(**case, depth=1)
+    assert (known < any_order / 2).all()
 
 
 def test_larger_sizes_against_double() -> None:
@@ -287,7 +301,7 @@ def test_leading_axes_broadcast_and_chunks_agree(monkeypatch: pytest.MonkeyPatch
     whole, log = forward_bound(q, k, v), lse_bound(q, k)
     assert whole.shape == log.shape == (2, 3, 5)
     assert whole.dtype == np.float64
-    monkeypatch.setattr(bounds, "_PAIRS", 12)
+    monkeypatch.setattr(bound_arguments, "_PAIRS", 12)
     for b in range(2):
         for h in range(3):
             assert np.allclose(whole[b, h], forward_bound(q[b, h], k[h], v[b, 0]), rtol=1e-12, atol=0)

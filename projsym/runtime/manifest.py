@@ -6,6 +6,7 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 KERNELS = Path(__file__).resolve().parent.parent / "kernels"
 
@@ -42,14 +43,19 @@ class Entry:
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 
-    def order(self, target: str, keys: int) -> dict[str, int]:
+    def order(self, target: str, keys: int) -> dict[str, Any]:
         """How the kernel of a target sums over the keys, as `projsym.bounds` takes it.
 
         Every block is summed on its own, from zero, in some order, and added to the sums so far once: an
-        addend goes through at most the additions of its block and one for each block.
+        addend goes through at most the additions of its block and one for each block. The C kernels add the
+        products of a score in the order of the features.
         """
         block = self.block[target]
-        return {"block": block, "depth": min(block, keys) + -(-keys // block)}
+        return {
+            "block": block,
+            "depth": min(block, keys) + -(-keys // block),
+            "sequential": target != "numpy",
+        }
 
     def source(self, target: str) -> str:
         """The text of the file for ``"c/float32"``, ``"c/float64"`` or ``"numpy"``."""

@@ -1,0 +1,163 @@
+"""What the error bounds are told: arguments checked, a kernel's constants, chunks of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Doubles: TypeAlias = NDArray[np.float64]
+
+LOG2E: Final = math.log2(math.e)
+_PAIRS: Final = 1 << 20  # (query, key) pairs at a time: about 100 MB of temporaries
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The constants of one kernel: its type's and those of the arguments that do not vary."""
+
+    u: float
+    least: float  # normal number
+    largest: float
+    floor: float
+    lowest: int
+    exp_error: float
+    scale: float  # base 2, exact up to double rounding
+    gaussian: bool
+    biased: bool
+    blocks: int
+    depth: int
+    sequential: bool
+
+    @property
+    def sum_is_positive(self) -> bool:
+        """Whether the computed sum of weights is proven to be at least 1/2.
+
+        The key that attains the maximum has weight ``exp2(0)``, and every later factor is ``exp2(0)`` too.
+        """
+        lost = self.gamma(self.depth + self.blocks)
+        return lost < 0.5 and self.blocks * math.log1p(-self.exp_error) + math.log1p(-lost) > -math.log(2)
+
+    def gamma(self, roundings: int) -> float:
+        """``γ_r``; infinite when ``r u >= 1``."""
+        x = roundings * self.u
+        return x / (1 - x) if x < 1 else math.inf
+
+
+def arguments(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float | None,
+    sigma: float | None,
+    bias: Array | None,
+    dtype: DTypeLike | None,
+    block: int,
+    depth: int | None,
+    exp_error: float | None,
+    sequential: bool,
+) -> tuple[Kernel, tuple[int, ...]]:
+    """The kernel's constants and the broadcast leading shape, or the errors that `forward_bound` names."""
+    kind = np.dtype(q.dtype if dtype is None else dtype)
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype: got {kind}, allowed are float32 and float64")
+    arrays = {"q": (q, 2), "k": (k, 2), "v": (v, 2)} | ({} if bias is None else {"key_bias": (bias, 1)})
+    for name, (x, rank) in arrays.items():
+        _checked(name, x, rank, kind)
+    m, d = k.shape[-2:]
+    if q.shape[-1] != d:
+        raise ValueError(f"q, k: got {q.shape[-1]} and {d} features, they must be equal")
+    if v.shape[-2] != m:
+        raise ValueError(f"k, v: got {m} keys and {v.shape[-2]} values, they must be equal")
+    if bias is not None and bias.shape[-1] != m:
+        raise ValueError(f"key_bias: got {bias.shape[-1]} entries for {m} keys")
+    for name, (x, _) in arrays.items():
+        if not (np.isfinite(x) | (np.isneginf(x) & (name == "key_bias"))).all():
+            allowed = "finite numbers and -inf" if name == "key_bias" else "finite numbers"
+            raise ValueError(f"{name}: it holds NaN or infinity, allowed are {allowed}")
+    try:
+        lead = np.broadcast_shapes(*(x.shape[:-rank] for x, rank in arrays.values()))
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in arrays.items())
+        raise ValueError(f"leading axes do not broadcast: {shapes}") from error
+    return _kernel(d, m, scale, sigma, bias is not None, kind, block, depth, exp_error, sequential), lead
+
+
+def _kernel(
+    d: int,
+    m: int,
+    scale: float | None,
+    sigma: float | None,
+    biased: bool,
+    dtype: np.dtype[Any],
+    block: int,
+    depth: int | None,
+    exp_error: float | None,
+    sequential: bool,
+) -> Kernel:
+    if scale is not None and sigma is not None:
+        raise ValueError(f"scale, sigma: got {scale} and {sigma}, one of them at most is allowed")
+    if sigma is not None and not (math.isfinite(sigma) and sigma > 0 and 1e-150 < sigma < 1e150):
+        raise ValueError(f"sigma: got {sigma}, allowed are numbers between 1e-150 and 1e150")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale: got {scale}, allowed are finite numbers")
+    if scale is None and sigma is None and d == 0:
+        scale = 1.0  # every score is 0 whatever it is
+    if block < 1:
+        raise ValueError(f"block: got {block}, allowed are integers >= 1")
+    if depth is not None and depth < 0:
+        raise ValueError(f"depth: got {depth}, allowed are integers >= 0")
+    if exp_error is None:
+        from projsym.codegen.exp2 import certificate  # generation-time packages, not needed otherwise
+
+        exp_error = certificate(dtype.name).worst
+    if not 0 <= exp_error < 0.5:
+        raise ValueError(f"exp_error: got {exp_error}, allowed are numbers from 0 to below 1/2")
+    natural = 1 / sigma**2 if sigma is not None else 1 / math.sqrt(d) if scale is None else scale
+    info = np.finfo(dtype)
+    if abs(natural) * LOG2E >= float(info.max):
+        raise OverflowError(f"{'scale' if sigma is None else 'sigma'}: scale * log2(e) exceeds {dtype.name}")
+    lowest = int(info.minexp) + 2
+    return Kernel(
+        u=float(info.eps) / 2,
+        least=float(info.tiny),
+        largest=float(info.max),
+        floor=math.ldexp(1.0, lowest),
+        lowest=lowest,
+        exp_error=exp_error,
+        scale=natural * LOG2E,
+        gaussian=sigma is not None,
+        biased=biased,
+        blocks=max(1, -(-m // block)),
+        depth=m if depth is None else depth,
+        sequential=sequential,
+    )
+
+
+def _checked(name: str, x: Array, rank: int, dtype: np.dtype[Any]) -> None:
+    if x.dtype not in (np.dtype(np.float32), np.dtype(np.float64)) or x.dtype.itemsize > dtype.itemsize:
+        raise TypeError(f"{name}: got {x.dtype}, a {dtype.name} kernel takes {dtype.name}")
+    if x.ndim < rank:
+        raise ValueError(f"{name}: got shape {x.shape}, at least {rank} axes are needed")
+
+
+def heads(
+    q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, slice], Doubles, Doubles, Doubles, Doubles]]:
+    """Chunks of rows: where they go, queries, visible keys, their biases and values, as doubles."""
+    n, m = q.shape[-2], k.shape[-2]
+    for head, index in enumerate(np.ndindex(lead)):
+        ks, vs = (np.broadcast_to(x, lead + x.shape[-2:])[index].astype(np.float64) for x in (k, v))
+        qs = np.broadcast_to(q, lead + q.shape[-2:])[index].astype(np.float64)
+        bs = np.zeros(m) if bias is None else np.broadcast_to(bias, (*lead, m))[index].astype(np.float64)
+        seen = bs > -math.inf
+        if not seen.any():
+            continue
+        step = max(1, _PAIRS // m)
+        for i in range(0, n, step):
+            yield (head, slice(i, i + step)), qs[i : i + step], ks[seen], bs[seen], vs[seen]
