@@ -124,6 +124,39 @@ def definition(letter: Any, term: Any, statement: str) -> Defined:
 
 
 @dataclass(frozen=True)
+class Domain(Hypothesis):
+    """Where the terms of a theorem are defined (a root or logarithm of a positive number, say).
+
+    An equality holds wherever both sides are defined, so a proof needs nothing from it and it is no
+    assumption; it is stated for the reader and keeps the instances of the oracle inside the domain.
+    """
+
+    make: Callable[[Instance], None]
+    assumed = False
+
+    def impose(self, instance: Instance) -> None:
+        self.make(instance)
+
+
+@dataclass(frozen=True)
+class Products(Hypothesis):
+    """Inner products of letters that are known: `rule` replaces ``⟨u, v⟩`` by a polynomial, or declines.
+
+    make: draws instances at which every replacement is an equality.
+    """
+
+    rule: Callable[[Product], Poly | None]
+    make: Callable[[Instance], None]
+
+    @property
+    def theory(self) -> Theory:
+        return Theory(product_rules=(self.rule,))
+
+    def impose(self, instance: Instance) -> None:
+        self.make(instance)
+
+
+@dataclass(frozen=True)
 class MapEquation(Hypothesis):
     """``left = right`` between words of linear maps, used from left to right (and transposed).
 
