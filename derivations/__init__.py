@@ -1,5 +1,5 @@
 """The chapters of the theory: hypotheses, chains and refusals, in reading order."""
 
-from . import computation, dictionary, folding, forms, identity, learning, refusals
+from . import computation, dictionary, extensions, folding, forms, identity, learning, refusals
 
-CHAPTERS = (identity, folding, forms, dictionary, learning, computation, refusals)
+CHAPTERS = (identity, folding, forms, dictionary, learning, computation, extensions, refusals)

@@ -1,4 +1,4 @@
-"""The rest of chapter I: statements tested as numbers, where a term could say something else than its title."""
+"""The rest of chapter I: statements tested as numbers, in case a term does not say what its title says."""
 
 from __future__ import annotations
 
