@@ -16,9 +16,9 @@ from projsym.proof.text import latex
 from projsym.proof.theorem import Line, Reason
 from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
 
-__all__ = ["Page", "page", "refused", "table"]
+__all__ = ["Page", "counterexamples", "page", "refused", "table"]
 
-_NAME = re.compile(r"(?<![\w\\])(\w{1,8}?)_([A-Za-z0-9]+)")
+_NAME = re.compile(r"(?<![\w\\])(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ def refused(refutation: Refutation) -> Page:
     by = f" [{', '.join(r.repaired_by)}]" if r.repaired_by else ""
     lines += [f"- true is: {_prose(r.repair)}{by}"]
     return Page(f"{r.id}: {refutation.verdict.name}", "\n".join(lines))
+
+
+def counterexamples(refutations: Iterable[Refutation]) -> Page:
+    """False claims in words, one a line, each with its witness and what is true instead."""
+    rows = []
+    for r in refutations:
+        x = r.refusal
+        cells = ("none found", "", "")
+        if isinstance(r.verdict, Refuted):
+            w = r.verdict.witness
+            cells = (", ".join(f"{n} = {v}" for n, v in w.inputs), w.left, w.right)
+        rows.append((x.id, x.claim, *cells, x.repair))
+    return table("counterexamples", ("", "false claim", "at", "left", "right", "true is"), rows)
 
 
 def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> Page:
