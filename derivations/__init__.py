@@ -1,5 +1,15 @@
 """The chapters of the theory: hypotheses, chains and refusals, in reading order."""
 
-from . import computation, dictionary, extensions, folding, forms, identity, learning, refusals
+from . import (
+    computation,
+    costs,
+    dictionary,
+    extensions,
+    folding,
+    forms,
+    identity,
+    learning,
+    refusals,
+)
 
-CHAPTERS = (identity, folding, forms, dictionary, learning, computation, extensions, refusals)
+CHAPTERS = (identity, folding, forms, dictionary, learning, computation, costs, extensions, refusals)

@@ -110,8 +110,8 @@ def parabola(j: Any) -> Any:
 
 @theorem("V.1e", "Epanechnikov kernel: Jacobian")
 def epanechnikov_jacobian() -> Iterator[Any]:
-    """Over `near`, the keys with ‖q − k_j‖ < σ (all others have weight 0 exactly); where no key is at distance
-    σ that set is constant near q and the kernel is smooth."""
+    """Over `near`, the keys with ‖q − k_j‖ < σ (all others have weight 0 exactly); where no key is at
+    distance σ that set is constant near q and the kernel is smooth."""
     p = mean(parabola, NEAR)
     z = total(parabola, NEAR)
     yield shown("D_q P [h]", directional(p, {q: h}))
@@ -332,7 +332,7 @@ def equivalent_weights() -> Iterator[Any]:
 def equivalent_weights_sum() -> Iterator[Any]:
     """They are not all positive: an affine combination, not a mean."""
     yield total(lambda j: w_a(j) * (1 + inner(k[j] - centre, u)))
-    yield by(softmax_definition, bilinearity, distributivity), sp.S.One + 0 * τ
+    yield by(softmax_definition, bilinearity, distributivity), sp.S.One
 
 
 @theorem("V.4", "Local-linear attention reproduces affine functions", given=[affine, normal_equations])
