@@ -18,7 +18,7 @@ from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
 
 __all__ = ["Page", "counterexamples", "page", "refused", "table"]
 
-_NAME = re.compile(r"(?<![\w\\])(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
+_NAME = re.compile(r"(?<![\w\\/])(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def page(proof: Proof) -> Page:
             f"- cites the lemma “{lemma.name}” (tested on instances, not proved here): "
             f"{_prose(lemma.statement)} ({lemma.reference})",
         ]
+    for s in proof.steps:
+        if isinstance(s.verdict, Refuted):
+            lines += [f"- the step by “{s.step.reason}” is false at `{s.verdict.witness}`"]
+        elif isinstance(s.verdict, Unknown):
+            lines += [f"- the step by “{s.step.reason}” is not proved"]
     lines += [f"- second opinion: {_checked(proof.checked)}"]
     lines += [f"- without “{_prose(n.hypothesis.name)}” {_without(n)}" for n in proof.needs]
     return Page(f"{t.id}: {verdict}", "\n".join(lines))
@@ -116,12 +121,7 @@ def _prose(text: str) -> str:
 
 
 def _verdict(v: Verdict) -> str:
-    match v:
-        case Proved():
-            return "proved for all sizes"
-        case Refuted():
-            return f"refuted at `{v.witness}`"
-    return v.name
+    return "proved for all sizes" if isinstance(v, Proved) else v.name
 
 
 def _checked(v: Verdict) -> str:
@@ -129,8 +129,8 @@ def _checked(v: Verdict) -> str:
         case Checked(instances, radius):
             radius_text = power_of_ten(radius)
             return f"{instances} rational instances in ball arithmetic agree, radius ≤ {radius_text}"
-        case Refuted(witness):
-            return f"refuted at `{witness}`"
+        case Refuted():
+            return "refuted as well, on a random instance: the balls are disjoint"
     return v.name
 
 
