@@ -7,9 +7,36 @@ from . import (
     extensions,
     folding,
     forms,
+    geometry,
+    geometry_bounds,
+    geometry_gaussian,
+    geometry_limits,
+    geometry_perturbation,
+    geometry_symmetry,
     identity,
     learning,
     refusals,
+    refusals_geometry,
 )
 
-CHAPTERS = (identity, folding, forms, dictionary, learning, computation, costs, extensions, refusals)
+GEOMETRY = (
+    geometry,
+    geometry_limits,
+    geometry_gaussian,
+    geometry_bounds,
+    geometry_perturbation,
+    geometry_symmetry,
+)
+CHAPTERS = (
+    identity,
+    folding,
+    forms,
+    dictionary,
+    *GEOMETRY,
+    learning,
+    computation,
+    costs,
+    extensions,
+    refusals,
+    refusals_geometry,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -12,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .prove import Proof, prove
+from .prove import Proof, lemmas, prove
 from .refusal import REFUSALS, Refusal
 from .text import text
-from .theorem import REGISTRY, Theorem
+from .theorem import REGISTRY, Kind, Theorem
 from .verdict import Checked, Proved, Refuted, Unknown, Verdict
 
 GROUP = "projsym.derivations"
@@ -53,13 +54,14 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def order(id: str) -> tuple[int, bool, int, str]:
-    """Sort key for ids: chapters as Roman numerals first, then numbers by value, variants (``v1``) last."""
+def order(id: str) -> tuple[int, str, int, str]:
+    """Sort key for ids: chapters as Roman numerals first, then numbers by value, series (v1) last."""
     chapters = ["I", "II", "III", "IV", "V", "VI"]
     head, _, rest = id.partition(".")
     digits = re.search(r"\d+", rest)
     place = chapters.index(head) if head in chapters else len(chapters)
-    return place, rest.startswith("v"), int(digits[0]) if digits else 0, rest
+    series = rest[: digits.start()] if digits else rest
+    return place, series, int(digits[0]) if digits else 0, rest
 
 
 def select(ids: Iterable[str] = ()) -> tuple[list[Theorem], list[Refusal]]:
@@ -86,6 +88,12 @@ def _matches(id: str, wanted: str) -> bool:
     return id == wanted or (id.startswith(wanted) and not id[len(wanted)].isdigit())
 
 
+def kinds(theorems: Iterable[Theorem]) -> dict[Kind, int]:
+    """How many theorems there are of each kind of argument."""
+    counted = Counter(t.kind for t in theorems)
+    return {kind: counted[kind] for kind in Kind}
+
+
 def prove_all(theorems: Iterable[Theorem]) -> Iterator[Proof]:
     """Proofs one by one, for progress displays."""
     for t in theorems:
@@ -105,6 +113,7 @@ def proof_json(p: Proof) -> dict[str, Any]:
         "kind": "theorem",
         "id": t.id,
         "title": t.title,
+        "argument": str(t.kind),
         "verdict": p.verdict.name,
         "hypotheses": [h.statement for h in t.assumptions],
         "definitions": [h.statement for h in t.given if not h.assumed],
@@ -124,6 +133,14 @@ def proof_json(p: Proof) -> dict[str, Any]:
             for n in p.needs
         ],
     }
+    if t.certificate is not None:
+        entry["certificate"] = {
+            "larger": text(t.certificate.larger),
+            "smaller": text(t.certificate.smaller),
+            "note": t.certificate.note,
+        }
+    if t.contradiction is not None and p.closing is not None:
+        entry["contradiction"] = {"statement": t.contradiction.statement, "witness": _witness(p.closing)}
     if t.conclusion is not None:
         lemma = t.conclusion.lemma
         entry["conclusion"] = {
@@ -132,6 +149,9 @@ def proof_json(p: Proof) -> dict[str, Any]:
             "lemma": lemma.statement,
             "reference": lemma.reference,
         }
+    entry["lemmas"] = [
+        {"name": x.name, "statement": x.statement, "reference": x.reference} for x in lemmas(t)
+    ]
     return entry
 
 

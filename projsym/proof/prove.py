@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from flint import ctx
+
 from projsym.algebra.decide import residual
 from projsym.algebra.poly import Poly
 from projsym.algebra.terms import Vector, ZeroVector
-from projsym.algebra.theory import ALGEBRA, Theory, TheoryError
+from projsym.algebra.theory import ALGEBRA, Ability, Theory, TheoryError
 
 from . import oracle
+from .certificate import negative, sign
+from .gibbs import GIBBS
 from .hypotheses import Equation, Hypothesis
-from .theorem import Scaled, Step, Theorem
+from .theorem import Certificate, Contradiction, Kind, Lemma, Scaled, Step, Theorem
 from .verdict import Checked, ProofError, Proved, Refuted, Unknown, Verdict
 
 
@@ -39,7 +43,9 @@ class Proof:
     """All that is known about a theorem.
 
     verdict: ``Proved`` only if the normal form decides every step within the theory of what the step cites
-    *and* no line was refuted by ball arithmetic. `checked` is that second opinion on its own.
+    *and* no line was refuted by ball arithmetic *and* its closing holds. `checked` is that second opinion on
+    its own; `closing` is the verdict on a certificate (Proved) or a contraposition (Refuted: the witness at
+    which the hypothesis fails), None where a chain has neither.
     """
 
     theorem: Theorem
@@ -48,6 +54,7 @@ class Proof:
     checked: Verdict
     needs: tuple[Need, ...]
     milliseconds: float
+    closing: Verdict | None = None
 
 
 def prove(theorem: Theorem, instances: int = 5) -> Proof:
@@ -56,22 +63,67 @@ def prove(theorem: Theorem, instances: int = 5) -> Proof:
     Guarantees of ``Proved``: each line equals the next for every index-set size, every dimension and all
     values that satisfy the hypotheses, wherever both are defined. It cannot see whether the terms say what
     the title says, and it trusts the normal form (which the second opinion and the test-suite's fuzzing
-    watch). Cited lemmas are not proved; see ``theorem.conclusion``.
+    watch). Cited lemmas are not proved, only tested; see :func:`lemmas`.
     """
     start = perf_counter()
     steps = tuple(_prove_step(s, theorem.given) for s in theorem.steps)
     checked = _check_lines(theorem, instances)
+    closing = _close(theorem, instances)
     spent = 1e3 * (perf_counter() - start)
-    if theorem.conclusion is not None:
-        theorem.conclusion.lemma.test()
+    for lemma in lemmas(theorem):
+        lemma.test()
     verdict: Verdict = Proved()
     bad = next((s.verdict for s in steps if not isinstance(s.verdict, Proved)), None)
     if not isinstance(checked, Checked):
         verdict = checked
     elif bad is not None:
         verdict = bad
+    elif closing is not None and not isinstance(closing, Refuted if theorem.contradiction else Proved):
+        verdict = closing
     needs = tuple(_without(theorem, h) for h in theorem.assumptions)
-    return Proof(theorem, verdict, steps, checked, needs, spent)
+    return Proof(theorem, verdict, steps, checked, needs, spent, closing)
+
+
+def lemmas(theorem: Theorem) -> tuple[Lemma, ...]:
+    """The results that a theorem cites and that are not proved here."""
+    gibbs = (GIBBS,) if theorem.kind is Kind.KL_CERTIFICATE else ()
+    return gibbs + ((theorem.conclusion.lemma,) if theorem.conclusion is not None else ())
+
+
+_READING = Theory(frozenset({Ability.UNIONS, Ability.SOFTMAX}))
+"""Enough to represent every term: what the sides of an inequality are compared with the first line by."""
+
+
+def _close(theorem: Theorem, instances: int) -> Verdict | None:
+    match theorem.certificate, theorem.contradiction:
+        case Certificate() as c, None:
+            return _certified(theorem, c, instances)
+        case None, Contradiction() as c:
+            return _separated(theorem, c)
+        case None, None:
+            return None
+    raise ValueError(f"theorem {theorem.id}: a chain closes with a certificate or a contradiction, not both")
+
+
+def _separated(theorem: Theorem, c: Contradiction) -> Verdict:
+    """The witness at which first and last line differ, so that the hypothesis cannot hold there."""
+    before = ctx.prec
+    ctx.prec = oracle.PRECISION
+    try:
+        witness, _ = oracle.differ(theorem.first, theorem.last, theorem.given, c.at.instance())
+    finally:
+        ctx.prec = before
+    return Refuted(witness) if witness is not None else Unknown("first and last line agree at the witness")
+
+
+def _certified(theorem: Theorem, c: Certificate, instances: int) -> Verdict:
+    """``larger >= smaller``: the difference is the first line, the last line is visibly non-negative."""
+    if residual(c.larger - c.smaller, theorem.first, _READING):
+        return Unknown("the first line is not the difference of the two sides of the inequality")
+    if not sign(theorem.last):
+        return Unknown("the last line is not visibly non-negative")
+    witness = negative(theorem.first, theorem.given, instances)
+    return Refuted(witness) if witness is not None else Proved()
 
 
 def require(theorem: Theorem) -> Proof:

@@ -6,9 +6,9 @@ import math
 from textwrap import shorten
 
 from .ledger import Refutation
-from .prove import Proof
+from .prove import Proof, lemmas
 from .text import text
-from .theorem import Line
+from .theorem import Certificate, Kind, Line
 from .verdict import Checked, Proved, Refuted, Unknown, Verdict
 
 _UP = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -22,20 +22,21 @@ def explain(p: Proof, width: int = 100) -> str:
     """
     t = p.theorem
     head = f"{t.id}  {t.title}"
-    lemma_used = ", using a cited lemma" if t.conclusion is not None else ""
+    lemma_used = ", using a cited lemma" if lemmas(t) else ""
     status = f"{_verdict(p.verdict)}{lemma_used}   {p.milliseconds:.0f} ms"
     lines = [f"{head}{' ' * max(2, width - len(head) - len(status))}{status}"]
     if t.doc:
         lines.append(f"     {t.doc}")
+    if t.kind is not Kind.IDENTITY:
+        lines.append(f"     argument     {t.kind}")
     for h in t.given:
         lines.append(f"     {'given' if h.assumed else 'where'}  {h.statement}")
     lines.append(f"       {line(t.steps[0].before)}")
     for s in p.steps:
         lines.append(f"     = {{ {s.step.reason} }}{_trouble(s.verdict)}")
         lines.append(f"       {line(s.step.after)}")
-    if t.conclusion is not None:
-        lemma = t.conclusion.lemma
-        lines.append(f"     hence {t.conclusion.statement}")
+    lines += [f"     hence {x}" for x in conclusions(p)]
+    for lemma in lemmas(t):
         lines.append(f"     uses lemma   {lemma.name} (cited, tested on instances): {lemma.statement}")
     lines.append(f"     checked      {_checked(p.checked)}")
     for n in p.needs:
@@ -57,6 +58,25 @@ def explain_refusal(r: Refutation) -> str:
     return "\n".join(lines)
 
 
+def conclusions(p: Proof) -> list[str]:
+    """What follows from the last line of a chain: inequality, contradiction, or a lemma's consequence."""
+    t, out = p.theorem, []
+    if t.certificate is not None:
+        out.append(inequality(t.certificate) + _trouble(p.closing))
+    if t.contradiction is not None:
+        at = f" (there {p.closing.witness})" if isinstance(p.closing, Refuted) else "   NO WITNESS"
+        out.append(t.contradiction.statement + at)
+    if t.conclusion is not None:
+        out.append(t.conclusion.statement)
+    return out
+
+
+def inequality(c: Certificate) -> str:
+    """What a certificate shows."""
+    note = f"; {c.note}" if c.note else ""
+    return f"{text(c.larger)} ≥ {text(c.smaller)}{note}"
+
+
 def line(x: Line) -> str:
     """A line of a chain."""
     return x.text or text(x.term)
@@ -66,7 +86,7 @@ def _verdict(v: Verdict) -> str:
     return "proved for all sizes" if isinstance(v, Proved) else v.name.upper()
 
 
-def _trouble(v: Verdict) -> str:
+def _trouble(v: Verdict | None) -> str:
     match v:
         case Refuted(witness):
             return f"   FALSE at {witness}"

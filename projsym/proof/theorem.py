@@ -13,15 +13,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sympy as sp
 
+from projsym.algebra.derivative import directional
+from projsym.algebra.substitute import substitute
 from projsym.algebra.terms import Vector
 from projsym.algebra.theory import Theory
 
+from .certificate import relies_on_gibbs
 from .hypotheses import Equation, Hypothesis
 from .laws import Law
+from .refusal import At
+
+
+class Kind(StrEnum):
+    """The kinds of argument. A theorem's kind is read off its chain and how it closes, never declared."""
+
+    IDENTITY = "algebraic identity"
+    CERTIFICATE = "certificate"
+    KL_CERTIFICATE = "KL certificate"
+    CONTRAPOSITION = "contraposition with a witness"
+    LIMIT = "limit with exact remainder"
+    COEFFICIENT = "asymptotic coefficient"
+    LEMMA = "identity with a cited lemma"
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,22 @@ def shown(text: str, term: Any, latex: str | None = None) -> Line:
 
 
 @dataclass(frozen=True)
+class Coefficient(Line):
+    """A first line that is the derivative of a term with respect to a parameter, at 0."""
+
+
+def coefficient(text: str, term: Any, parameter: sp.Symbol) -> Coefficient:
+    """The coefficient of the first power of `parameter` in the expansion of `term` at 0.
+
+    ValueError if the term does not depend on the parameter.
+    """
+    if parameter not in term.free_symbols:
+        raise ValueError(f"coefficient: the term does not depend on {parameter}")
+    slope = directional(term, {parameter: sp.S.One})
+    return Coefficient(substitute(slope, {parameter: sp.S.Zero}), text)
+
+
+@dataclass(frozen=True)
 class Step:
     """One equality of a chain."""
 
@@ -110,15 +143,48 @@ class Lemma:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a lemma makes of the last line of a chain."""
+    """What a lemma makes of the last line of a chain. limit: the lemma sends that line to its limit."""
 
     lemma: Lemma
     statement: str
+    limit: bool = False
 
 
 def therefore(lemma: Lemma, statement: str) -> Conclusion:
     """Close a chain with a cited lemma; the ledger shows that the theorem uses it."""
     return Conclusion(lemma, statement)
+
+
+def tends(lemma: Lemma, statement: str) -> Conclusion:
+    """Close a chain whose last line is an exact remainder: the elementary bound `lemma` gives the limit."""
+    return Conclusion(lemma, statement, limit=True)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """``larger >= smaller`` because ``larger - smaller`` is the first line and the last is visibly >= 0."""
+
+    larger: Any
+    smaller: Any
+    note: str = ""
+
+
+def at_least(larger: Any, smaller: Any = 0, note: str = "") -> Certificate:
+    """Close a chain with the inequality that it certifies. note: when equality holds, or what follows."""
+    return Certificate(sp.sympify(larger), sp.sympify(smaller), note)
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """The chain shows that a hypothesis implies ``first = last``; at the witness these differ."""
+
+    statement: str
+    at: At
+
+
+def contradicted(statement: str, at: At) -> Contradiction:
+    """Close a chain by contraposition: first and last line differ at this witness."""
+    return Contradiction(statement, at)
 
 
 @dataclass(frozen=True)
@@ -135,10 +201,14 @@ class Theorem:
     conclusion: Conclusion | None = None
     references: tuple[str, ...] = ()
     doc: str = ""
+    certificate: Certificate | None = None
+    contradiction: Contradiction | None = None
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError(f"theorem {self.id}: a chain needs at least one step")
+        if self.contradiction is not None and not self.assumptions:
+            raise ValueError(f"theorem {self.id}: contraposition needs a hypothesis to contradict")
         for s in self.steps:
             equation = (s.reason.equation.equation,) if s.reason.equation else ()
             for h in (*s.reason.hypotheses, *equation):
@@ -158,6 +228,17 @@ class Theorem:
         return self.steps[-1].after.term
 
     @property
+    def kind(self) -> Kind:
+        """Which kind of argument this is."""
+        if self.certificate is not None:
+            return Kind.KL_CERTIFICATE if relies_on_gibbs(self.last) else Kind.CERTIFICATE
+        if self.contradiction is not None:
+            return Kind.CONTRAPOSITION
+        if self.conclusion is not None:
+            return Kind.LIMIT if self.conclusion.limit else Kind.LEMMA
+        return Kind.COEFFICIENT if isinstance(self.steps[0].before, Coefficient) else Kind.IDENTITY
+
+    @property
     def assumptions(self) -> tuple[Hypothesis, ...]:
         """The hypotheses that restrict something (definitions left out)."""
         return tuple(h for h in self.given if h.assumed)
@@ -165,6 +246,9 @@ class Theorem:
 
 Chain = Callable[[], Iterator[Any]]
 REGISTRY: dict[str, Theorem] = {}
+_CLOSINGS: dict[type, str] = {
+    Conclusion: "conclusion", Certificate: "certificate", Contradiction: "contradiction"
+}  # fmt: skip
 
 
 def build(
@@ -174,19 +258,22 @@ def build(
     lines = iter(chain())
     before = _line(next(lines))
     steps: list[Step] = []
-    conclusion = None
+    closing: dict[str, Any] = {}
     for item in lines:
-        if conclusion is not None:
-            raise ValueError(f"theorem {id}: nothing may follow a conclusion")
-        if isinstance(item, Conclusion):
-            conclusion = item
+        name = _CLOSINGS.get(type(item))
+        if name is not None:
+            if name in closing:
+                raise ValueError(f"theorem {id}: two closings of one kind")
+            closing[name] = item
             continue
+        if closing:
+            raise ValueError(f"theorem {id}: nothing may follow a conclusion")
         reason, after = item
         step = Step(reason, before, _line(after))
         steps.append(step)
         before = step.after
     doc = (chain.__doc__ or "").strip()
-    return Theorem(id, title, tuple(given), tuple(steps), conclusion, tuple(references), doc)
+    return Theorem(id, title, tuple(given), tuple(steps), references=tuple(references), doc=doc, **closing)
 
 
 def theorem(
