@@ -38,7 +38,7 @@ class Page:
 def page(proof: Proof) -> Page:
     """A theorem's chain, law by law, with both opinions and the reason for every hypothesis."""
     t = proof.theorem
-    verdict = _verdict(proof.verdict)
+    verdict = _verdict(proof.verdict) + (", from a cited lemma" if t.conclusion is not None else "")
     lines = [f"**[{t.id}] {_prose(t.title)}**: *{verdict}*", ""]
     if t.doc:
         lines += [_prose(t.doc), ""]
