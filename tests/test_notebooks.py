@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+
+from projsym.display import Page, counterexamples, page, refused, table
+from projsym.proof.prove import prove
+from projsym.proof.verdict import ProofError
+from projsym.testing import assert_proved, assert_refuted, assert_within
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -119,3 +125,48 @@ class TestNotebook:
                 data = o.get("data", {})
                 seen = [o.get("text", ""), *(data[x] for x in data if x.startswith("text/"))]
                 assert not PRIVATE.search("\n".join(seen)), c.id
+
+
+# What the notebooks assert and show with.
+
+
+def test_within_is_inclusive_and_broadcasts() -> None:
+    gap = assert_within([[1.0, 2.0], [3.0, 4.5]], [1.0, 2.0], [[0.0], [2.5]])
+    assert gap.tolist() == [[0.0, 0.0], [2.0, 2.5]]
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "bound"),
+    [(1.0, 0.0, 0.5), (np.nan, 0.0, 1.0), (0.0, np.nan, 1.0), (0.0, 0.0, np.nan), (0.0, 0.0, np.inf)],
+)
+def test_within_refuses_excess_nan_and_empty_bounds(got: float, expected: float, bound: float) -> None:
+    with pytest.raises(AssertionError, match="1 of 1 entries outside the bound"):
+        assert_within(got, expected, bound)
+
+
+def test_unknown_ids_are_named() -> None:
+    for check in (assert_proved, assert_refuted):
+        with pytest.raises(KeyError, match=r"no theorem or refusal 'I\.99'"):
+            check("I.99")
+
+
+def test_a_false_theorem_is_not_passed_and_shows_its_witness() -> None:
+    t = assert_proved("I.4").theorem
+    last = assert_proved("I.1").theorem.steps[0]
+    wrong = type(t)("x.1", "Wrong", (), (type(last)(last.reason, last.before, t.steps[0].after),))
+    with pytest.raises(ProofError):
+        assert_proved(wrong)
+    shown = page(prove(wrong))
+    assert shown.title == "x.1: refuted" and "is false at `" in shown.markdown
+
+
+def test_pages_hold_no_times_and_break_no_table() -> None:
+    first, second = (page(assert_proved("I.4")) for _ in range(2))
+    assert first == second and repr(first) == "<I.4: proved for all sizes>"
+    assert "‖*k*<sub>j</sub>‖ = ρ" in first.markdown and r"\operatorname{softmax}_{j}" in first.markdown
+    assert "cited lemma" in page(assert_proved("I.6c")).title
+    refutation = assert_refuted("VI.1")
+    assert refused(refutation).markdown.startswith("**[VI.1]")
+    rows = counterexamples([refutation]).markdown.splitlines()
+    assert len(rows) == 3 and {len(re.findall(r"(?<!\\)\|", r)) for r in rows} == {7}
+    assert table("t", ("a",), [("x|y",)]) == Page("t", "| a |\n| --- |\n| x\\|y |")
