@@ -16,6 +16,8 @@ from . import (
     identity,
     learning,
     refusals,
+    refusals_extensions,
+    refusals_forms,
     refusals_geometry,
 )
 
@@ -38,5 +40,7 @@ CHAPTERS = (
     costs,
     extensions,
     refusals,
+    refusals_forms,
+    refusals_extensions,
     refusals_geometry,
 )

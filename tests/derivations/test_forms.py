@@ -9,6 +9,7 @@ from projsym.proof import ledger, prove
 from projsym.proof.verdict import Proved, Refuted
 
 THEOREMS = {t.id: t for t in ledger.select()[0]}
+REFUSALS = {r.id: r for r in ledger.select()[1]}
 IDS = [
     *("I.9", "I.9n", "I.10", "I.10r", "I.10s", "I.10t", "I.10e", "I.11", "I.11a", "I.12", "I.12g", "I.12o"),
     *("I.12p", "I.13n", "I.13m", "I.13h", "I.13p", "I.13l", "I.13k"),
@@ -58,3 +59,30 @@ def test_a_rotary_layer_is_what_the_theorem_says() -> None:
 
 def test_references_are_given_for_known_results() -> None:
     assert all(THEOREMS[id].references for id in IDS if id.startswith("I.13"))
+
+
+BY_HAND = {
+    "VI.f1": ("4", "1"),
+    "VI.10": ("0", "-2.2500000"),
+    "VI.11": ("54", "36"),
+    "VI.12": ("(2, 0)", "(0, 0)"),
+    "VI.f6": ("168", "288"),
+    "VI.f7": ("320", "144"),
+    "VI.f8": ("10", "8"),
+    "VI.f25": ("1", "2"),
+}
+"""Both sides of refusals whose witness is exact, worked out on paper (their docstrings say how)."""
+
+
+@pytest.mark.parametrize("id", BY_HAND)
+def test_exact_witnesses(id: str) -> None:
+    witness = REFUSALS[id].require().witness
+    assert (witness.left, witness.right) == BY_HAND[id]
+
+
+def test_the_rows_of_refusals_are_there() -> None:
+    """Each false claim of this part is refuted and names a theorem that repairs it."""
+    ids = {f"VI.{n}" for n in range(8, 14)} | {f"VI.f{n}" for n in range(1, 26)}
+    assert ids <= REFUSALS.keys()
+    assert all(REFUSALS[id].repaired_by for id in ids)
+    assert all(isinstance(REFUSALS[id].refute(), Refuted) for id in ids)

@@ -1,0 +1,160 @@
+"""Chapter VI: false claims about the dictionary, other kernels, bandwidths, time and local fits."""
+
+from typing import Any
+
+import sympy as sp
+
+from projsym.algebra.derivative import directional
+from projsym.algebra.scalars import attend, inner, norm2, softmax, total
+from projsym.proof.refusal import At, refusal
+
+from . import dictionary, extensions
+from .identity import a, keys_equal
+from .notation import j, k, q, v, σ, τ
+
+Sides = tuple[Any, Any]
+
+
+@refusal(
+    "VI.f15",
+    "a Hopfield update is the projection for any patterns",
+    repair="equal pattern norms",
+    repaired_by=("I.13p", "I.13h"),
+    at=At(vectors={"ξ": (1,)}, families={"k": [(1,), (2,)]}, scalars={"β": 1}, dimensions={"E": 1}),
+)
+def hopfield_any_patterns() -> Sides:
+    β, ξ = dictionary.inverse_temperature, dictionary.ξ
+    return attend(lambda l: β * inner(ξ, k[l]), k), attend(lambda l: -β * norm2(ξ - k[l]) / 2, k)
+
+
+@refusal(
+    "VI.f16",
+    "the decoupled rotary score of latent attention cancels",
+    repair="it depends on the key: an exact bias",
+    repaired_by=("I.13l", "I.13k"),
+)
+def rope_cancels() -> Sides:
+    query, latent = q @ dictionary.W_UK.T, dictionary.latent
+    return (
+        softmax(lambda l: (inner(query, latent[l]) + dictionary.position[l]) / τ)(j),
+        softmax(lambda l: inner(query, latent[l]) / τ)(j),
+    )
+
+
+@refusal(
+    "VI.f17",
+    "forgetting multiplies the values only",
+    repair="an additive bias of the scores: the normaliser forgets too",
+    repaired_by=("V.3",),
+)
+def forget_values_only() -> Sides:
+    γ, now, time = extensions.γ, extensions.now, extensions.time
+    w = softmax(lambda l: a[l])
+    return (
+        total(lambda j: (sp.exp(-γ * (now - time[j])) * w(j)) * v[j]),
+        attend(lambda l: a[l] - γ * (now - time[l]), v),
+    )
+
+
+@refusal(
+    "VI.f18",
+    "per-key bandwidths need no bias for their normalisers",
+    repair="−d log width_j",
+    repaired_by=("V.2a",),
+)
+def bandwidth_without_normaliser() -> Sides:
+    width = extensions.width
+    return softmax(extensions.spread)(j), softmax(lambda l: -norm2(q - k[l]) / (2 * width[l] ** 2))(j)
+
+
+@refusal(
+    "VI.f19",
+    "with per-key bandwidths the query's norm cancels",
+    repair="it stays, against −1/2 width_j²",
+    repaired_by=("V.2a", "V.2q"),
+)
+def bandwidth_query_norm() -> Sides:
+    width = extensions.width
+    return (
+        softmax(lambda l: -norm2(q - k[l]) / (2 * width[l] ** 2))(j),
+        softmax(lambda l: (inner(q, k[l]) - norm2(k[l]) / 2) / width[l] ** 2)(j),
+    )
+
+
+@refusal(
+    "VI.f20",
+    "equal key norms remove the bias in any metric",
+    repair="equal ‖k_j L‖: norms in that metric",
+    repaired_by=("V.2m",),
+    given=(keys_equal,),
+)
+def metric_key_norms() -> Sides:
+    L = extensions.L
+    return (
+        softmax(lambda l: -norm2((q - k[l]) @ L) / 2)(j),
+        softmax(lambda l: inner(q @ (L @ L.T), k[l]))(j),
+    )
+
+
+@refusal(
+    "VI.f21",
+    "a kernel mean reproduces affine functions",
+    repair="it is off by (k̄ − q) M; the local-linear fit does",
+    repaired_by=("V.4", "V.4b"),
+    given=(extensions.affine,),
+)
+def kernel_mean_is_affine() -> Sides:
+    return attend(lambda l: a[l], v), q @ extensions.M + extensions.offset
+
+
+@refusal(
+    "VI.f22",
+    "the gradient of an Epanechnikov density weights the neighbours by the kernel",
+    repair="the plain mean of the neighbours: the derivative of the kernel weights",
+    repaired_by=("V.1m", "V.1e"),
+)
+def epanechnikov_weighted() -> Sides:
+    parabola, near, h = extensions.parabola, extensions.NEAR, extensions.h
+    return (
+        σ**2 / 2 * directional(total(parabola, near), {q: h}),
+        inner(total(lambda j: parabola(j) * (k[j] - q), near), h),
+    )
+
+
+@refusal(
+    "VI.f23",
+    "dot-product attention is von Mises–Fisher with concentration 1/τ, whatever the query's norm",
+    repair="κ = ‖q‖/τ",
+    repaired_by=("V.1f",),
+    given=(keys_equal,),
+    at=At(vectors={"q": (2,)}, families={"k": [(1,), (-1,)]}, scalars={"τ": 1, "ρ": 1}, dimensions={"E": 1}),
+)
+def concentration_without_norm() -> Sides:
+    return (
+        softmax(lambda l: inner(q, k[l]) / τ)(j),
+        softmax(lambda l: inner(q / sp.sqrt(norm2(q)), k[l]) / τ)(j),
+    )
+
+
+@refusal(
+    "VI.f24",
+    "first-order (linear) attention is attention",
+    repair="up to a remainder of second order, given exactly",
+    repaired_by=("V.3e",),
+)
+def linear_is_exact() -> Sides:
+    w = extensions.first_order
+    return attend(lambda l: a[l], v), total(lambda j: w(j) * v[j]) / total(w)
+
+
+@refusal(
+    "VI.f25",
+    "a mean-shift step adds the projection to the query",
+    repair="it replaces the query by the projection",
+    repaired_by=("I.13m",),
+    at=At(vectors={"q": (1,)}, families={"k": [(1,), (1,)]}, scalars={"sigma": 1}, dimensions={"E": 1}),
+)
+def shift_adds_projection() -> Sides:
+    """Both keys at the query: the step stays at 1 and does not go to 2."""
+    kernel, step = dictionary.kernel, dictionary.mean_shift_step
+    return step.first, q + total(lambda j: (kernel(j) / total(kernel)) * k[j])
