@@ -80,12 +80,12 @@ def energy_view() -> Iterator[Any]:
 def exact_decrease() -> Iterator[Any]:
     """So iterating P (mean shift) never lowers the density, and stands still only at a fixed point."""
     p = projection(ξ)
-    yield energy(ξ) - energy(p)
+    yield shown("E(ξ) − E(P(ξ)), E = −σ² log density", energy(ξ) - energy(p))
     yield (
         by(softmax_definition, exponential_law, distributivity, bilinearity),
         norm2(ξ - p) / 2 + σ**2 * divergence(weights(ξ), weights(p)),
     )
-    yield at_least(energy(ξ), energy(p), "equal only where ξ = P(ξ)")
+    yield at_least(shown("E(ξ)", energy(ξ)), shown("E(P(ξ))", energy(p)), "equal only where ξ = P(ξ)")
 
 
 @theorem("II.2", "The Jacobian is the weighted covariance over σ²")
@@ -103,13 +103,13 @@ def jacobian_symmetric() -> Iterator[Any]:
     yield by(differentiation), shown("⟨h, D_q P [g]⟩", inner(h, directional(P, {q: g})))
 
 
-STRETCH = inner(h, directional(P, {q: h}))
+STRETCH = shown("⟨h, D_q P [h]⟩", inner(h, directional(P, {q: h})))
 
 
 @theorem("II.2p", "The Jacobian is positive semidefinite: a sum of squares")
 def jacobian_positive() -> Iterator[Any]:
     """⟨h, DP h⟩ = (1/σ²) Σ_j w_j ⟨k_j − p, h⟩²."""
-    yield shown("⟨h, D_q P [h]⟩", STRETCH)
+    yield STRETCH
     yield by(differentiation), total(lambda j: w(j) * inner(k[j] - P, h) ** 2) / σ**2
     yield at_least(STRETCH)
 
@@ -117,7 +117,7 @@ def jacobian_positive() -> Iterator[Any]:
 @theorem("II.2q", "The Jacobian is positive semidefinite: pairs of keys, without the mean")
 def jacobian_pairs() -> Iterator[Any]:
     """⟨h, DP h⟩ = (1/2σ²) Σ_j Σ_l w_j w_l ⟨k_j − k_l, h⟩²: zero only if all keys are alike along h."""
-    yield shown("⟨h, D_q P [h]⟩", STRETCH)
+    yield STRETCH
     yield (
         by(differentiation),
         total(lambda j: total(lambda l: w(j) * w(l) * inner(k[j] - k[l], h) ** 2)) / (2 * σ**2),
@@ -149,12 +149,13 @@ def gradient_of_potential() -> Iterator[Any]:
 @theorem("II.3c", "The potential is convex: it lies above its tangents by σ² KL")
 def potential_convex() -> Iterator[Any]:
     """φ(y) − φ(q) − ⟨P(q), y − q⟩ = σ² KL(w(q) ‖ w(y)) for any two points."""
-    yield potential(y) - potential(q) - inner(P, y - q)
+    yield shown("φ(y) − φ(q) − ⟨P(q), y − q⟩", potential(y) - potential(q) - inner(P, y - q))
     yield (
         by(softmax_definition, exponential_law, distributivity, bilinearity),
         σ**2 * divergence(w, weights(y)),
     )
-    yield at_least(potential(y), potential(q) + inner(P, y - q))
+    tangent = shown("φ(q) + ⟨P(q), y − q⟩", potential(q) + inner(P, y - q))
+    yield at_least(shown("φ(y)", potential(y)), tangent)
 
 
 c = ScalarFamily("c")
@@ -180,9 +181,9 @@ def spread(weight: Any, mean: Vector) -> Any:
 @theorem("II.4", "The weights minimise expected distance plus σ² times negative entropy")
 def variational() -> Iterator[Any]:
     """F(u) − F(w) = σ² KL(u ‖ w) for every u in the open simplex (its closure follows by continuity)."""
-    yield objective(u) - objective(w)
+    yield shown("F(u) − F(w)", objective(u) - objective(w))
     yield by(softmax_definition, exponential_law, distributivity), σ**2 * divergence(u, w)
-    yield at_least(objective(u), objective(w), "equal only for u = w")
+    yield at_least(shown("F(u)", objective(u)), shown("F(w)", objective(w)), "equal only for u = w")
 
 
 @theorem("II.4d", "Expected distance splits into the distance of the mean and the spread around it")
@@ -197,16 +198,16 @@ def distance_splits() -> Iterator[Any]:
 
 @theorem("II.4p", "The projection is a proximal map: it minimises ½‖q − x‖² + R(x)")
 def proximal() -> Iterator[Any]:
-    """R(x) is the least r(u) = ½ Σ u_j ‖x − k_j‖² + σ² Σ u_j log u_j over the u with Σ u_j k_j = x.
-
-    R need not be convex: for σ < diam/2 the map can expand distances, which no proximal map of a convex
-    function does (see the refusal); the minimiser is still unique.
-    """
-    yield norm2(q - x_u) / 2 + spread(u, x_u) - (norm2(q - P) / 2 + spread(w, P))
+    """R(x) is the least r(u) = ½ Σ u_j ‖x − k_j‖² + σ² Σ u_j log u_j over the u with Σ u_j k_j = x."""
+    # R need not be convex: for σ < diam/2 the map can expand distances (refusal VI.g17), which no proximal
+    # map of a convex function does.
+    any_point = shown("½‖q − x‖² + r(u)", norm2(q - x_u) / 2 + spread(u, x_u))
+    projected = shown("½‖q − P‖² + r(w)", norm2(q - P) / 2 + spread(w, P))
+    yield shown("½‖q − x‖² + r(u) − ½‖q − P‖² − r(w), x = Σ u_j k_j", any_point.term - projected.term)
     yield (
         by(bilinearity, softmax_definition, exponential_law, distributivity),
-        objective(u) - objective(w),
+        shown("F(u) − F(w)", objective(u) - objective(w)),
     )
     yield by(softmax_definition, exponential_law, distributivity), σ**2 * divergence(u, w)
-    yield at_least(norm2(q - x_u) / 2 + spread(u, x_u), norm2(q - P) / 2 + spread(w, P))
+    yield at_least(any_point, projected)
     yield therefore(two_stages, "P_σ(q; K) = argmin_x ½‖q − x‖² + R(x) over the hull of the keys")

@@ -178,7 +178,7 @@ POPOVICIU = ("T. Popoviciu, Mathematica (Cluj) 9 (1935)", "S. Banach, Fund. Math
 def stretch_bound() -> Iterator[Any]:
     """The variance of numbers between low and high is at most (high − low)²/4, with what is missing."""
     most = (high - low) ** 2 / (4 * σ**2)
-    yield shown("(high − low)²/4σ² − ⟨h, D_q P [h]⟩", most - STRETCH)
+    yield shown("(high − low)²/4σ² − ⟨h, D_q P [h]⟩", most - STRETCH.term)
     yield by(differentiation), most - total(lambda j: w(j) * inner(k[j] - P, h) ** 2) / σ**2
     yield (
         by(keys_below, keys_above, softmax_definition, exponential_law, distributivity, bilinearity),

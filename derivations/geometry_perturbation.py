@@ -1,7 +1,8 @@
 """Chapter II, perturbation: how far the output moves when scores or weights are off.
 
-If every score moves by at most δ, the output moves by at most diam(V) tanh(δ/2): II.9m bounds the mass of any
-set of keys, II.9w takes the worst set, II.9 turns mass into output, II.9s shows that nothing smaller will do.
+If every score moves by at most δ, the output moves by at most diam(V) tanh(δ/2): II.9d bounds the mass of any
+set of keys (II.9m: the worst moves, II.9w: the worst set), II.9 turns mass into output, II.9s shows that
+nothing smaller will do.
 A weight error η of an approximate exponential is a move of the score (II.9r), of half-width artanh η.
 """
 
@@ -24,7 +25,7 @@ from projsym.proof.laws import (
     shift_invariance,
     softmax_definition,
 )
-from projsym.proof.theorem import Scaled, at_least, by, theorem, therefore
+from projsym.proof.theorem import Scaled, at_least, by, shown, theorem, therefore
 
 from .geometry_bounds import PAIR, beyond, tanh
 from .geometry_lemmas import norm_by_duality
@@ -35,7 +36,9 @@ UP, DOWN = IndexSet("I"), IndexSet("J")
 a = ScalarFamily("a")
 factor = ScalarFamily("factor", positive=True)
 """``exp(δ_j)``, by which the unnormalised weight of a key is multiplied; between 1/r and r = exp(δ)."""
-r, excess = sp.symbols("r excess", positive=True)
+excess = sp.Symbol("excess", positive=True)
+r = 1 + excess
+"""``exp(δ)`` for δ > 0, and ``tanh(δ/2) = (r − 1)/(r + 1) = excess/(2 + excess)``."""
 under, over = ScalarFamily("under"), ScalarFamily("over")
 
 
@@ -45,13 +48,13 @@ def _members(instance: Instance, name: str, positive: bool = False) -> list[arb]
 
 
 def _largest_factor(instance: Instance) -> None:
-    """Draw r beyond every factor and its inverse."""
+    """Draw r = 1 + excess beyond every factor and its inverse."""
 
     def draw() -> arb:
         factors = _members(instance, "factor", positive=True)
-        return beyond(instance, [*factors, *[1 / x for x in factors]])
+        return beyond(instance, [*factors, *[1 / x for x in factors]]) - 1
 
-    instance.scalars["r"] = draw
+    instance.scalars["excess"] = draw
 
 
 at_most_r = inequality(
@@ -80,8 +83,20 @@ def moved(s: Any) -> Any:
     return total(lambda l: sp.exp(a[l]) * factor[l], s)
 
 
+HELD = mass(UP) / (mass(UP) + mass(DOWN))
 WORST = r * mass(UP) / (r * mass(UP) + mass(DOWN) / r)
 REACHED = moved(UP) / (moved(UP) + moved(DOWN))
+TANH = excess / (2 + excess)
+ROOM = (
+    r * mass(UP) * total(lambda l: sp.exp(a[l]) * over[l] ** 2, DOWN)
+    + mass(DOWN) / r * total(lambda l: sp.exp(a[l]) * under[l] ** 2, UP)
+) / ((r * mass(UP) + mass(DOWN) / r) * (moved(UP) + moved(DOWN)))
+"""By how much the worst case exceeds what is reached."""
+
+
+def slack(A: Any, B: Any) -> Any:
+    """By how much ``tanh(δ/2)`` exceeds the worst move of a set of mass `A` when the others have mass `B`."""
+    return excess * (r * A - B) ** 2 / ((2 + excess) * (A + B) * (r**2 * A + B))
 
 
 @theorem(
@@ -92,32 +107,32 @@ REACHED = moved(UP) / (moved(UP) + moved(DOWN))
 def mass_of_a_set() -> Iterator[Any]:
     """For any split of the keys into two sets and any moves within ±δ, r = exp(δ)."""
     yield WORST - REACHED
-    yield (
-        by(at_most_r, at_least_inverse, distributivity),
-        (
-            r * mass(UP) * total(lambda l: sp.exp(a[l]) * over[l] ** 2, DOWN)
-            + mass(DOWN) / r * total(lambda l: sp.exp(a[l]) * under[l] ** 2, UP)
-        )
-        / ((r * mass(UP) + mass(DOWN) / r) * (moved(UP) + moved(DOWN))),
-    )
+    yield by(at_most_r, at_least_inverse, distributivity), ROOM
     yield at_least(WORST, REACHED)
 
 
 A, B = sp.symbols("A B", positive=True)
-up_and_down = 1 + excess
 
 
 @theorem("II.9w", "The worst set moves by tanh(δ/2)")
 def worst_set() -> Iterator[Any]:
     """For masses A and B and r = exp(δ) = 1 + excess; (r − 1)/(r + 1) = tanh(δ/2)."""
-    gain = up_and_down * A / (up_and_down * A + B / up_and_down) - A / (A + B)
-    most = excess / (2 + excess)
-    yield most - gain
-    yield (
-        by(arithmetic),
-        excess * (up_and_down * A - B) ** 2 / ((2 + excess) * (A + B) * (up_and_down**2 * A + B)),
-    )
-    yield at_least(most, gain, "equal only if B = r A")
+    gain = r * A / (r * A + B / r) - A / (A + B)
+    yield TANH - gain
+    yield by(arithmetic), slack(A, B)
+    yield at_least(TANH, gain, "equal only if B = r A")
+
+
+@theorem(
+    "II.9d",
+    "The mass of any set of keys moves by at most tanh(δ/2)",
+    given=[at_most_r, at_least_inverse],
+)
+def moved_mass() -> Iterator[Any]:
+    """II.9m and II.9w in one: for any keys, any set of them and any moves of the scores within ±δ."""
+    yield TANH - (REACHED - HELD)
+    yield by(at_most_r, at_least_inverse, distributivity), slack(mass(UP), mass(DOWN)) + ROOM
+    yield at_least(shown("tanh(δ/2)", TANH), REACHED - HELD)
 
 
 y, gains, losses = ScalarFamily("y"), ScalarFamily("gain"), ScalarFamily("loss")
@@ -176,7 +191,7 @@ SHIFTED_MASS = total(lambda l: gains[l] ** 2, UP)
     given=[values_below, values_above, balanced],
 )
 def moved_output() -> Iterator[Any]:
-    """Along any direction h; with II.9m and II.9w the moved mass is at most tanh(δ/2)."""
+    """Along any direction h. What the keys in I gain, Σ_I gain_j², is at most tanh(δ/2) by II.9d."""
     yield (high - low) * SHIFTED_MASS - MOVED
     yield (
         by(Scaled(balanced, low), distributivity),
@@ -191,7 +206,7 @@ def moved_output() -> Iterator[Any]:
     yield at_least((high - low) * SHIFTED_MASS, MOVED)
     yield therefore(
         norm_by_duality,
-        "‖P' − P‖ ≤ diam(V) tanh(δ/2) if no score moves by more than δ; high − low ≤ diam(V) for unit h",
+        "‖P' − P‖ ≤ diam(V) tanh(δ/2), with II.9d, if no score moves by more than δ: high − low ≤ diam(V)",
     )
 
 
@@ -221,6 +236,6 @@ def relative_error() -> Iterator[Any]:
 @theorem("II.9t", "t = tanh(½ artanh η) solves 2t/(1 + t²) = η")
 def half_angle() -> Iterator[Any]:
     """With r = exp(artanh η) = √((1 + η)/(1 − η)): η = (r² − 1)/(r² + 1) and t = (r − 1)/(r + 1)."""
-    t = (r - 1) / (r + 1)
+    t = TANH
     yield (r**2 - 1) / (r**2 + 1)
     yield by(arithmetic), 2 * t / (1 + t**2)

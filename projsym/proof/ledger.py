@@ -135,8 +135,8 @@ def proof_json(p: Proof) -> dict[str, Any]:
     }
     if t.certificate is not None:
         entry["certificate"] = {
-            "larger": text(t.certificate.larger),
-            "smaller": text(t.certificate.smaller),
+            "larger": t.certificate.larger.text or text(t.certificate.larger.term),
+            "smaller": t.certificate.smaller.text or text(t.certificate.smaller.term),
             "note": t.certificate.note,
         }
     if t.contradiction is not None and p.closing is not None:

@@ -118,7 +118,7 @@ def _separated(theorem: Theorem, c: Contradiction) -> Verdict:
 
 def _certified(theorem: Theorem, c: Certificate, instances: int) -> Verdict:
     """``larger >= smaller``: the difference is the first line, the last line is visibly non-negative."""
-    if residual(c.larger - c.smaller, theorem.first, _READING):
+    if residual(c.larger.term - c.smaller.term, theorem.first, _READING):
         return Unknown("the first line is not the difference of the two sides of the inequality")
     if not sign(theorem.last):
         return Unknown("the last line is not visibly non-negative")

@@ -62,7 +62,7 @@ def conclusions(p: Proof) -> list[str]:
     """What follows from the last line of a chain: inequality, contradiction, or a lemma's consequence."""
     t, out = p.theorem, []
     if t.certificate is not None:
-        out.append(inequality(t.certificate) + _trouble(p.closing))
+        out.append(certified(t.certificate) + _trouble(p.closing))
     if t.contradiction is not None:
         at = f" (there {p.closing.witness})" if isinstance(p.closing, Refuted) else "   NO WITNESS"
         out.append(t.contradiction.statement + at)
@@ -71,10 +71,10 @@ def conclusions(p: Proof) -> list[str]:
     return out
 
 
-def inequality(c: Certificate) -> str:
-    """What a certificate shows."""
-    note = f"; {c.note}" if c.note else ""
-    return f"{text(c.larger)} ≥ {text(c.smaller)}{note}"
+def certified(c: Certificate) -> str:
+    """What a certificate shows, and the reader's remark on equality, which is not checked."""
+    note = f" (by the last line {c.note})" if c.note else ""
+    return f"{line(c.larger)} ≥ {line(c.smaller)}{note}"
 
 
 def line(x: Line) -> str:

@@ -164,14 +164,17 @@ def tends(lemma: Lemma, statement: str) -> Conclusion:
 class Certificate:
     """``larger >= smaller`` because ``larger - smaller`` is the first line and the last is visibly >= 0."""
 
-    larger: Any
-    smaller: Any
+    larger: Line
+    smaller: Line
     note: str = ""
 
 
 def at_least(larger: Any, smaller: Any = 0, note: str = "") -> Certificate:
-    """Close a chain with the inequality that it certifies. note: when equality holds, or what follows."""
-    return Certificate(sp.sympify(larger), sp.sympify(smaller), note)
+    """Close a chain with the inequality that it certifies. note: what a reader sees of when both are equal.
+
+    Only the inequality is checked. Sides are terms, or lines made with :func:`shown`.
+    """
+    return Certificate(_line(larger), _line(smaller), note)
 
 
 @dataclass(frozen=True)
