@@ -6,8 +6,10 @@ from typing import Any
 import sympy as sp
 from flint import arb, fmpq
 
+from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import ScalarFamily, attend, inner, norm2, softmax, total
 from projsym.algebra.sets import DisjointUnion, Singleton
+from projsym.algebra.substitute import substitute
 from projsym.algebra.terms import Vector
 from projsym.proof.certificate import inequality
 from projsym.proof.hypotheses import Agree, definition, equal_norms
@@ -190,6 +192,14 @@ def stretch_bound() -> Iterator[Any]:
         norm_by_duality,
         "‖DP‖ ≤ diam(K)²/4σ², as high − low ≤ diam(K) for unit h; for σ > diam(K)/2 P is a contraction",
     )
+
+
+@theorem("II.7m", "The bound on the stretch is reached midway between two keys")
+def stretch_reached() -> Iterator[Any]:
+    """There both weights are ½, and along h = k_i − k_j the stretch is ‖k_i − k_j‖²/4σ² times ‖h‖²."""
+    midway = substitute(inner(GAP, directional(two_keys(q), {q: GAP})), {q: MID})
+    yield shown("⟨h, D_q P [h]⟩ at q = (k_i + k_j)/2, h = k_i − k_j", midway)
+    yield by(differentiation, disjoint_union), norm2(GAP) ** 2 / (4 * σ**2)
 
 
 @theorem("II.8", "The projection is the mean map of an exponential family on the keys")

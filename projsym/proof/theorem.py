@@ -212,6 +212,8 @@ class Theorem:
             raise ValueError(f"theorem {self.id}: a chain needs at least one step")
         if self.contradiction is not None and not self.assumptions:
             raise ValueError(f"theorem {self.id}: contraposition needs a hypothesis to contradict")
+        if self.contradiction is not None and self.certificate is not None:
+            raise ValueError(f"theorem {self.id}: a certificate and a contraposition are two theorems")
         for s in self.steps:
             equation = (s.reason.equation.equation,) if s.reason.equation else ()
             for h in (*s.reason.hypotheses, *equation):

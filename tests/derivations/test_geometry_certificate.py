@@ -118,6 +118,8 @@ def test_contraposition_needs_a_witness() -> None:
     agrees = At(families={"k": [(1,), (-1,)]}, dimensions={"E": 1})
     proof = prove(chain(*lines, contradicted("not equal", agrees), given=(norms,)))
     assert isinstance(proof.verdict, Unknown) and isinstance(proof.closing, Unknown)
+    with pytest.raises(ValueError, match="two theorems"):
+        chain(*lines, contradicted("x", agrees), at_least(lines[0]), given=(norms,))
     with pytest.raises(ValueError, match="needs a hypothesis"):
         chain(*TRUE, contradicted("x", agrees))
 
