@@ -110,6 +110,12 @@ class Inequality(Defined):
 
     make: Callable[[Instance], None] = field(kw_only=True)
 
+    def rewrite(self, term: Any) -> Any:
+        # Rebuilding a term is dear, and most lines do not have the root.
+        nodes = sp.preorder_traversal(term)
+        used = any(isinstance(x, ScalarElement) and x.family == self.letter.name for x in nodes)
+        return super().rewrite(term) if used else term
+
     def impose(self, instance: Instance) -> None:
         self.make(instance)
 
