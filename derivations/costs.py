@@ -217,6 +217,13 @@ def prefill_bytes() -> Iterator[Any]:
     yield by(arithmetic), size * batch * H * n * d_h * blocks
 
 
+@theorem("IV.3b", "The backward pass of the tied form saves two arrays")
+def backward_bytes() -> Iterator[Any]:
+    """The values and their gradient; what streams for each block of keys is the same."""
+    yield STANDARD.backward_traffic(size) - TIED.backward_traffic(size)
+    yield by(arithmetic), 2 * size * batch * H * n * d_h
+
+
 @theorem("IV.3f", "The folded form keeps one cache for all heads")
 def folded_cache() -> Iterator[Any]:
     """D numbers a token against 2 H d_h: half if H d_h = D, more than the tied form's H d_h only if H d_h <

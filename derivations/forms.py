@@ -40,7 +40,7 @@ from .notation import W_K, W_Q, F, X, i, j, k, q, v, τ
 # I.9 — the lift
 
 R = sp.Symbol("R", positive=True)
-lift = ScalarFamily("lift", positive=True)
+lift = ScalarFamily("lift")
 
 
 def _large_radius(instance: Instance) -> None:

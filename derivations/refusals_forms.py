@@ -6,7 +6,7 @@ import sympy as sp
 from flint import fmpq
 
 from projsym.algebra.derivative import directional
-from projsym.algebra.scalars import attend, inner, norm2, softmax, total
+from projsym.algebra.scalars import ScalarFamily, attend, inner, norm2, softmax, total
 from projsym.algebra.sets import KEYS
 from projsym.algebra.substitute import substitute
 from projsym.algebra.terms import LinearMap
@@ -112,6 +112,38 @@ def train_alike() -> Sides:
         (w_v - rate * error * w_o) * (w_o - rate * error * w_v),
         (w_k - rate * error * m) * (m - rate * error * w_k),
     )
+
+
+tokens = ScalarFamily("token")
+
+
+def head(key_weight: Any, value_weight: Any) -> Any:
+    """A head in one dimension: tokens times weights, seen from the query 1."""
+    w = softmax(lambda l: key_weight * tokens[l])
+    return total(lambda j: w(j) * value_weight * tokens[j])
+
+
+def step(*roles: int) -> list[Any]:
+    """Key and value weight after one step of descent on half the squared output, both 1 before; `roles` names
+    the weight that each role uses, so that roles with one weight add their gradients."""
+    weights = sp.symbols("u_0 u_1", real=True)
+    used = [weights[r] for r in roles]
+    out = head(*used)
+    start = {u: sp.S.One for u in weights}
+    slopes = {u: substitute(directional(out, {u: sp.S.One}), start) for u in weights}
+    error = substitute(out, start)
+    return [1 - rate * error * slopes[u] for u in used]
+
+
+@refusal(
+    "VI.f26",
+    "they train alike if they start as the same layer, W_V = W_K",
+    repair="the shared matrix gets the sum of two gradients, the separate ones one each",
+    repaired_by=("III.2t", "III.4k", "III.4v"),
+)
+def train_alike_from_equal() -> Sides:
+    """Outputs after one step: key and value weights of their own against one weight in both roles."""
+    return head(*step(0, 1)), head(*step(0, 0))
 
 
 directions = learning.H

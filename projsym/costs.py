@@ -18,7 +18,7 @@ from flint import arb, ctx
 
 batch, n, D, H, d_h = sp.symbols("batch n D H d_h", positive=True)
 blocks = sp.Symbol("blocks", positive=True)
-"""How many blocks of queries stream over the keys: each reads all of them once."""
+"""How many blocks of queries stream over all keys; in the backward pass, of keys over all queries."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,14 @@ class Form:
         """Bytes that a fused kernel moves: queries and outputs once, keys (and values) once for each
         block."""
         return itemsize * batch * H * n * self.width * (2 + blocks * self.arrays)
+
+    def backward_traffic(self, itemsize: int | sp.Expr = 1) -> sp.Expr:
+        """Bytes of a fused backward pass over blocks of keys, with the sum of each row known [III.4d].
+
+        Once: keys (and values) read and their gradients written, outputs and upstream gradients read for the
+        row sums. For each block: queries and upstream gradients read, gradients of queries read and written.
+        """
+        return itemsize * batch * H * n * self.width * (2 * self.arrays + 2 + 4 * blocks)
 
     def decode_traffic(self, itemsize: int | sp.Expr = 1) -> sp.Expr:
         """Bytes to attend from one new token to `n` cached ones: the cache once, H queries and outputs."""

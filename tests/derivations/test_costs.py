@@ -19,7 +19,7 @@ from projsym.proof.verdict import Proved
 
 THEOREMS = {t.id: t for t in ledger.select()[0]}
 IDS = ["III.4q", "III.4k", "III.4d", "III.4v", "III.5", "III.5q", "III.6", "III.6t", "III.6r", "III.6f"]
-IDS += ["III.6g", "III.6h", "III.6p", "III.6w", "IV.2", "IV.2a", "IV.2g", "IV.3", "IV.3p", "IV.3f"]
+IDS += ["III.6g", "III.6h", "III.6p", "III.6w", "IV.2", "IV.2a", "IV.2g", "IV.3", "IV.3p", "IV.3b", "IV.3f"]
 
 
 @pytest.mark.parametrize("id", IDS)
@@ -143,6 +143,8 @@ def test_traffic_counts_arrays() -> None:
     array = 4 * 2 * 3 * 5 * 4
     assert STANDARD.prefill_traffic(4).subs(one) == 4 * array
     assert TIED.prefill_traffic(4).subs(one) == 3 * array
+    assert STANDARD.backward_traffic(4).subs(one) == (2 + 2 + 2 + 4) * array
+    assert TIED.backward_traffic(4).subs(one) == (1 + 1 + 2 + 4) * array
     ratio = TIED.prefill_traffic() / STANDARD.prefill_traffic()
     assert sp.limit(ratio, blocks, sp.oo) == sp.Rational(1, 2)
     assert sp.limit(TIED.decode_traffic() / STANDARD.decode_traffic(), n, sp.oo) == sp.Rational(1, 2)
