@@ -211,3 +211,18 @@ def proximal() -> Iterator[Any]:
     yield by(softmax_definition, exponential_law, distributivity), σ**2 * divergence(u, w)
     yield at_least(any_point, projected)
     yield therefore(two_stages, "P_σ(q; K) = argmin_x ½‖q − x‖² + R(x) over the hull of the keys")
+
+
+FENCHEL = ("W. Fenchel, On conjugate convex functions, Canad. J. Math. 1 (1949)",)
+
+
+@theorem("II.4f", "Fenchel and Young: φ(q) + R(x) + ½‖x‖² ≥ ⟨q, x⟩, equal at x = P(q)", references=FENCHEL)
+def fenchel_young() -> Iterator[Any]:
+    """φ(q) + ½‖x‖² + r(u) − ⟨q, x⟩ = σ² KL(u ‖ w) with x = Σ u_j k_j."""
+    above = potential(q) + norm2(x_u) / 2 + spread(u, x_u)
+    yield shown("φ(q) + ½‖x‖² + r(u) − ⟨q, x⟩", above - inner(q, x_u))
+    yield (
+        by(softmax_definition, exponential_law, distributivity, bilinearity),
+        σ**2 * divergence(u, w),
+    )
+    yield at_least(shown("φ(q) + ½‖x‖² + r(u)", above), inner(q, x_u), "equal only for u = w, x = P(q)")

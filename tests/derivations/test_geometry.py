@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -15,15 +16,16 @@ from projsym.derivations.geometry_limits import covariance, nearest, wide, β
 from projsym.proof import ledger
 from projsym.proof.evaluate import Evaluator
 from projsym.proof.oracle import free_indices
-from projsym.proof.prove import lemmas
+from projsym.proof.prove import lemmas, prove
 from projsym.proof.refusal import At
-from projsym.proof.theorem import REGISTRY, Kind
+from projsym.proof.theorem import REGISTRY, Certificate, Kind, Theorem
+from projsym.proof.verdict import Proved
 
 CHAPTER = [t for t in ledger.select()[0] if t.id.startswith("II.")]
 I, C, KL = Kind.IDENTITY, Kind.CERTIFICATE, Kind.KL_CERTIFICATE
 EXPECTED = {
     "II.1": I, "II.1d": KL, "II.1e": I, "II.2": I, "II.2p": C, "II.2q": C, "II.2s": I, "II.2v": I,
-    "II.3": I, "II.3c": KL, "II.4": KL, "II.4d": I, "II.4p": KL,
+    "II.3": I, "II.3c": KL, "II.4": KL, "II.4f": KL, "II.4d": I, "II.4p": KL,
     "II.5": Kind.LIMIT, "II.5b": C, "II.5d": Kind.COEFFICIENT, "II.5e": Kind.COEFFICIENT, "II.5m": I,
     "II.5t": Kind.LIMIT, "II.5u": C, "II.5w": Kind.COEFFICIENT,
     "II.6": Kind.LEMMA, "II.6c": I, "II.6t": Kind.LEMMA,
@@ -139,3 +141,11 @@ def test_no_adversary_beats_the_perturbation_bound_and_one_meets_it() -> None:
                     assert not moved > bound
                     best = best.max(moved)
     assert best.overlaps(bound) and best.rad() < 1e-60
+
+
+@pytest.mark.parametrize("theorem", [t for t in CHAPTER if t.certificate], ids=lambda t: t.id)
+def test_no_certificate_proves_the_reverse(theorem: Theorem) -> None:
+    assert theorem.certificate is not None
+    c = theorem.certificate
+    turned = replace(theorem, certificate=Certificate(c.smaller, c.larger))
+    assert not isinstance(prove(turned, instances=1).verdict, Proved)

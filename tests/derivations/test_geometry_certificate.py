@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import sys
+
 import pytest
 import sympy as sp
 
@@ -15,6 +18,7 @@ from projsym.proof.hypotheses import equal_norms
 from projsym.proof.laws import bilinearity, exponential_law
 from projsym.proof.ledger import kinds, proof_json
 from projsym.proof.prove import lemmas, prove
+from projsym.proof.random_terms import FREE, Terms
 from projsym.proof.refusal import At
 from projsym.proof.show import explain
 from projsym.proof.theorem import Kind, Theorem, at_least, build, by, coefficient, contradicted, therefore
@@ -159,3 +163,25 @@ def test_a_false_lemma_fails_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gibbs, "_divergence", lambda u, w: -true(u, w))
     with pytest.raises(ProofError, match="may not be positive"):
         GIBBS.test()
+
+
+def test_no_reading_of_a_sign_is_contradicted_by_balls() -> None:
+    """Random terms and their squares, quotients and sums: what is read is never rigorously false."""
+    read = 0
+    for seed in range(400):
+        terms = Terms(random.Random(seed))
+        x, y = terms.scalar(2, FREE), terms.scalar(1, FREE)
+        for term in (x, y, x**2 + y, x**2 * terms.positive(1, FREE), x * y):
+            found = sign(term)
+            if found and not term.has(sp.zoo, sp.nan):
+                read += 1
+                assert negative(term, instances=2, seed=seed) is None
+    assert read > 400
+
+
+def test_a_certificate_that_is_read_wrongly_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second opinion does not rest on the reading of signs."""
+    lines = (inner(q, u), (by(bilinearity), inner(q, 2 * u) / 2), at_least(inner(q, u)))
+    assert isinstance(prove(chain(*lines)).verdict, Unknown)
+    monkeypatch.setattr(sys.modules["projsym.proof.prove"], "sign", lambda e: Sign.NONNEGATIVE)
+    assert isinstance(prove(chain(*lines)).verdict, Refuted)
