@@ -8,7 +8,7 @@ from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import attend, inner, norm2, softmax, total
 from projsym.proof.refusal import At, refusal
 
-from . import dictionary, extensions
+from . import dictionary, extensions, radial
 from .identity import a, keys_equal
 from .notation import j, k, q, v, σ, τ
 
@@ -114,7 +114,7 @@ def kernel_mean_is_affine() -> Sides:
     repaired_by=("V.1m", "V.1e"),
 )
 def epanechnikov_weighted() -> Sides:
-    parabola, near, h = extensions.parabola, extensions.NEAR, extensions.h
+    parabola, near, h = radial.parabola, radial.NEAR, radial.h
     return (
         σ**2 / 2 * directional(total(parabola, near), {q: h}),
         inner(total(lambda j: parabola(j) * (k[j] - q), near), h),

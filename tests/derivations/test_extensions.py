@@ -9,8 +9,8 @@ from projsym.proof import ledger, prove
 from projsym.proof.verdict import Proved, Refuted
 
 THEOREMS = {t.id: t for t in ledger.select()[0]}
-IDS = ["V.1", "V.1l", "V.1s", "V.1t", "V.1e", "V.1m", "V.1f", "V.2a", "V.2w", "V.2q", "V.2m", "V.2j", "V.3"]
-IDS += ["V.3r", "V.3e", "V.4", "V.4m", "V.4n", "V.4b", "V.5", "V.5r"]
+IDS = ["V.1", "V.1l", "V.1s", "V.1w", "V.1t", "V.1e", "V.1m", "V.1f", "V.2a", "V.2w", "V.2q", "V.2m", "V.2j"]
+IDS += ["V.3", "V.3r", "V.3e", "V.4", "V.4m", "V.4n", "V.4b", "V.5", "V.5r"]
 EPS = np.finfo(float).eps
 
 
