@@ -207,7 +207,11 @@ def _bench(stages: Stages, quick: bool) -> list[dict[str, Any]]:
             if r.ratio_min is not None:
                 best.setdefault(r.peer, []).append(r.ratio_min)
         spread = ", ".join(f"{min(v):.2f}–{max(v):.2f}× {peer}" for peer, v in best.items())
-        entry.update(good=good, verdict="measured" if good else "FAILED", detail=f"{len(rows)} comparisons, speed {spread}")
+        entry.update(
+            good=good,
+            verdict="measured" if good else "FAILED",
+            detail=f"{len(rows)} comparisons, speed {spread}",
+        )
     return [r.as_dict() for r in rows]
 
 

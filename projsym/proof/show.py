@@ -23,7 +23,8 @@ def explain(p: Proof, width: int = 100) -> str:
     t = p.theorem
     head = f"{t.id}  {t.title}"
     lemma_used = ", using a cited lemma" if lemmas(t) else ""
-    status = f"{_verdict(p.verdict)}{lemma_used}   {p.milliseconds:.0f} ms"
+    # Of fixed width, so that the same proof is the same text but for the number.
+    status = f"{_verdict(p.verdict)}{lemma_used} {p.milliseconds:5.0f} ms"
     lines = [f"{head}{' ' * max(2, width - len(head) - len(status))}{status}"]
     if t.doc:
         lines.append(f"     {t.doc}")

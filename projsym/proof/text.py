@@ -106,7 +106,7 @@ class Printer:
             case Inner():
                 a, b = e.args
                 if a == b:
-                    return s.norm2(self.show(a, n)), ATOM
+                    return s.norm2(self.show(a, n)), POW
                 return s.inner(self.show(a, n), self.show(b, n)), ATOM
             case FiniteSum():
                 inside = self.bind(e.args[1], n)
@@ -196,7 +196,8 @@ class Printer:
                 union = r" \sqcup " if self.style.latex else "⊔"
                 return union.join(self.set(a, n) for a in over.args)
             case Singleton():
-                return "{" + self.index(over.index, n) + "}"
+                braces = (r"\{", r"\}") if self.style.latex else ("{", "}")
+                return self.index(over.index, n).join(braces)
             case EmptySet():
                 return r"\emptyset" if self.style.latex else "∅"
         raise TypeError(f"not an index set: {over!r}")

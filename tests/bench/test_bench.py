@@ -11,7 +11,7 @@ import pytest
 
 from projsym import get_num_threads, set_num_threads
 from projsym.attention import attention
-from projsym.bench import Shape, environment, fma_peak, notes, peak, peers, read_bandwidth, run
+from projsym.bench import Shape, environment, fma_peak, notes, peak, peers, read_bandwidth, run, timing
 from projsym.bench.gate import Gate, softmax_mean
 from projsym.bench.timing import Times, interleave
 from projsym.runtime.cache import compiled
@@ -110,18 +110,32 @@ def test_run_restores_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     set_num_threads(None)
 
 
-def test_interleaving_order() -> None:
-    calls: list[str] = []
+class Clock:
+    """Stands in for the module `time`: calls take the time that they say, whatever the machine does."""
 
-    def wait(name: str) -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("cost", "order"), [(0.012, ["a", "b"]), (0.001, ["a", "a", "a", "b", "b", "b"])])
+def test_interleaving_order(monkeypatch: pytest.MonkeyPatch, cost: float, order: list[str]) -> None:
+    clock, calls = Clock(), []
+    monkeypatch.setattr(timing, "time", clock)
+
+    def work(name: str) -> None:
         calls.append(name)
-        end = np.datetime64("now", "us") + np.timedelta64(12, "ms")
-        while np.datetime64("now", "us") < end:
-            pass
+        clock.now += cost
 
-    times = interleave({"a": lambda: wait("a"), "b": lambda: wait("b")}, seconds=0.0)
-    assert calls == ["a", "b"] * 6  # one to learn how long a call takes, then five rounds
-    assert all(len(t.samples) == 5 and t.least > 0.005 for t in times.values())
+    times = interleave({"a": lambda: work("a"), "b": lambda: work("b")}, seconds=0.0)
+    # Once to learn how long a call takes, then five rounds; short calls are warmed up and repeated.
+    assert calls == ["a", "b"] + order * 5
+    assert all(len(t.samples) == 5 and t.least == pytest.approx(cost) for t in times.values())
 
 
 def test_ratio_is_within_rounds() -> None:
