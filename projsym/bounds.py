@@ -203,7 +203,9 @@ def _dot_error(
         total += np.abs(partial)
     running = abs(kernel.scale) * total + d * (any_order + d * _U64) * product
     fixed = cast + (roundings - d + 2) * u
-    return np.minimum(_both(cast, any_order) * product, (fixed * product + u * running) * (1 + 16 * u * d))
+    ordered = (fixed * product + u * running) * (1 + 16 * u * d)
+    out: Doubles = np.minimum(_both(cast, any_order) * product, ordered)
+    return out
 
 
 def _mean_bound(rows: _Rows, v: Doubles, kernel: Kernel) -> Doubles:
