@@ -103,6 +103,32 @@ def merge_attention() -> Iterator[Any]:
     )
 
 
+lse_I, lse_J = sp.symbols("lse_I lse_J", real=True)
+
+
+def _log_sum_exp(letter: sp.Symbol, over: IndexSet) -> Any:
+    z = sp.log(total(lambda j: sp.exp(a[j]), over))
+    return definition(letter, z, f"{letter} = {text(z)}")
+
+
+saved_I, saved_J = _log_sum_exp(lse_I, I), _log_sum_exp(lse_J, J)
+
+
+@theorem("IV.1o", "Outputs merge by their log-sum-exps", given=[saved_I, saved_J])
+def merge_outputs() -> Iterator[Any]:
+    """Two finished results need no accumulators: each weighs exp(its log-sum-exp)."""
+    yield attend(lambda j: a[j], v, IJ)
+    yield (
+        by(softmax_definition, disjoint_union),
+        (accumulator(I, 0) + accumulator(J, 0)) / (normaliser(I, 0) + normaliser(J, 0)),
+    )
+    yield (
+        by(softmax_definition, distributivity, exponential_law, saved_I, saved_J),
+        (sp.exp(lse_I) * attend(lambda j: a[j], v, I) + sp.exp(lse_J) * attend(lambda j: a[j], v, J))
+        / (sp.exp(lse_I) + sp.exp(lse_J)),
+    )
+
+
 t = sp.Symbol("t", real=True)
 
 

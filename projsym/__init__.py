@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from projsym.attention import attention, project
 from projsym.errors import BackendWarning, CompilerError
+from projsym.merging import merge
 from projsym.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "attention",
     "fold",
     "get_num_threads",
+    "merge",
     "project",
     "set_num_threads",
 ]
