@@ -9,24 +9,13 @@ import numpy as np
 import pytest
 
 from projsym import attention, merge, project
-from projsym.bounds import forward_bound
+from projsym.bounds import forward_bound, lse_bound
 
 RNG = np.random.default_rng(3)
 
 
 def arrays(dtype: Any, n: int = 5, m: int = 40, d: int = 7) -> tuple[Any, Any]:
     return RNG.standard_normal((2, n, d)).astype(dtype), RNG.standard_normal((2, m, d)).astype(dtype)
-
-
-def lse_bound(q: Any, k: Any, scale: float) -> float:
-    """How far an lse of a kernel may be off: log-sum-exp moves by no more than the scores do.
-
-    A score has d + 3 roundings (scale and base two folded in), its exponential and their sum (m + 16) u, with
-    8 units for exp2 and as many for the logarithm; the result is rounded once, and is below 16 here.
-    """
-    u = np.finfo(q.dtype).eps / 2
-    size = np.abs(scale) * np.linalg.norm(q, axis=-1).max() * np.linalg.norm(k, axis=-1).max()
-    return float((q.shape[-1] + 3) * u * size * 1.01 + (k.shape[-2] + 16 + 16) * u)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -38,10 +27,10 @@ def test_merged_parts_are_the_whole(dtype: Any, cuts: tuple[int, ...]) -> None:
     whole, whole_lse = project(q, k, return_lse=True)
     assert out.dtype == lse.dtype == dtype
     u, few = np.finfo(dtype).eps / 2, len(parts)
-    off = lse_bound(q, k, 7**-0.5)
+    off = lse_bound(q, k, scale=7**-0.5)  # of the whole; fewer keys have a smaller one
     # Both sides are within their kernel's bound. A merged weight is off by the two lse it compares, the
     # rounding of their difference (below 32), exp (8 units), sum, quotient; the parts are added in order.
-    kernel = np.stack([forward_bound(q[h], k[h], k[h], scale=7**-0.5) for h in range(2)])
+    kernel = forward_bound(q, k, k, scale=7**-0.5)
     merging = (4 * off + (32 + 8 + 3 * few) * u) * np.linalg.norm(k, axis=-1).max()
     assert np.abs(whole_lse).max() < 16
     assert (np.abs(out - whole).max(axis=-1) <= 2 * kernel + merging).all()
@@ -86,8 +75,9 @@ def test_attention_with_other_values() -> None:
     v = RNG.standard_normal((2, 40, 3))
     out, _ = merge(*(attention(q, k[:, s], v[:, s], return_lse=True) for s in (np.s_[:9], np.s_[9:])))
     whole = attention(q, k, v)
-    bound = (8 * lse_bound(q, k, 7**-0.5) + 64 * np.finfo(float).eps) * np.linalg.norm(v, axis=-1).max()
-    assert out.shape == whole.shape and np.abs(out - whole).max() <= bound
+    off = 4 * lse_bound(q, k, scale=7**-0.5) + (32 + 8 + 6) * np.finfo(float).eps / 2
+    bound = 2 * forward_bound(q, k, v, scale=7**-0.5) + off * np.linalg.norm(v, axis=-1).max()
+    assert out.shape == whole.shape and (np.abs(out - whole).max(axis=-1) <= bound).all()
 
 
 O, L = np.ones((2, 3)), np.zeros(2)

@@ -1,0 +1,93 @@
+"""Every committed C kernel under the compiler's address and undefined-behaviour sanitizers, at edge sizes.
+
+What they see: reads and writes outside the arrays and the work space, misaligned access, signed overflow,
+shifts and conversions out of range, on the paths that these sizes take with this machine's instructions. What
+they cannot see: reads inside an array that belong to another row, and uninitialised memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from projsym.runtime.manifest import load
+
+FLAGS = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+SIZES = [(0, 3, 7), (2, 0, 7), (1, 1, 7), (3, 127, 7), (49, 129, 16), (97, 17, 16)]
+
+SCRIPT = """
+import sys
+import numpy as np
+from projsym.runtime.c_kernel import CKernel
+from projsym.runtime.manifest import load
+
+name, sizes = sys.argv[1], eval(sys.argv[2])
+rng = np.random.default_rng(0)
+for dtype in ("float32", "float64"):
+    entry = load()[name]
+    for n, m, d in sizes:
+        rows = {"i": n, "j": m}
+        features = {x.feature: d + (x.feature != "d") for x in entry.vectors}
+        kernel = CKernel(entry, dtype, features)
+        arrays = {}
+        for x in entry.inputs:
+            if x.axes:
+                shape = (2, rows[x.axes], features[x.feature]) if x.feature else (2, rows[x.axes])
+                # The last row ends where the allocation does.
+                arrays[x.name] = rng.standard_normal(shape).astype(dtype)
+        outputs, status = kernel((2,), arrays, [1.0] * len(entry.parameters))
+        assert status == 0, (name, dtype, n, m, d, status)
+        if n and m:
+            assert all(np.isfinite(o).all() for o in outputs), (name, dtype, n, m, d)
+print("clean")
+"""
+
+
+def gcc() -> tuple[str, str]:
+    """gcc and its sanitizer's library, which must be loaded before Python."""
+    command = shutil.which("gcc")
+    if command is None:
+        pytest.skip("needs gcc: the sanitizer's library is preloaded from where gcc has it")
+    asked = subprocess.run([command, "-print-file-name=libasan.so"], capture_output=True, text=True)
+    library = asked.stdout.strip()
+    if not Path(library).is_absolute():
+        pytest.skip("this gcc has no address sanitizer")
+    return command, library
+
+
+def run(tmp_path: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command, library = gcc()
+    env = os.environ | {
+        "PROJSYM_CC": command,
+        "PROJSYM_CFLAGS": FLAGS,
+        "PROJSYM_CACHE_DIR": str(tmp_path),
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "OMP_NUM_THREADS": "2",
+    }
+    return subprocess.run([sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", sorted(load()))
+def test_no_kernel_leaves_its_arrays(tmp_path: Path, name: str) -> None:
+    done = run(tmp_path, SCRIPT, name, repr(SIZES))
+    assert done.returncode == 0 and done.stdout == "clean\n", done.stdout + done.stderr[-4000:]
+
+
+def test_the_sanitizer_is_on(tmp_path: Path) -> None:
+    """A read of one element more than there is must be caught, or the tests above show nothing."""
+    done = run(
+        tmp_path,
+        "import ctypes, numpy as np\n"
+        "from projsym.runtime import cache, compiler\n"
+        "source = 'float last(const float *x, long n) { return x[n]; }'\n"
+        "f = ctypes.CDLL(str(cache.compiled(source, 'last', (), compiler.find()))).last\n"
+        "x = np.zeros(4, np.float32)\n"
+        "f(ctypes.c_void_p(x.ctypes.data), ctypes.c_long(4))\n",
+    )
+    assert done.returncode != 0 and "heap-buffer-overflow" in done.stderr
