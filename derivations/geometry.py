@@ -96,7 +96,6 @@ def exact_decrease() -> Iterator[Any]:
 def residual_block() -> Iterator[Any]:
     """A residual block denoises (q + σ² score, II.1) when its branch returns P(q) − q."""
     yield shown("⟨q + P(q), h⟩", inner(q + P, h))
-    yield by(bilinearity, softmax_definition, distributivity), inner(2 * q + (P - q), h)
     yield (
         by(differentiation),
         shown("2⟨q, h⟩ + σ² D_q log density [h]", 2 * inner(q, h) - directional(energy(q), {q: h})),

@@ -6,7 +6,7 @@ from typing import Any
 import sympy as sp
 
 from projsym.algebra.scalars import ScalarFamily, attend, exp2, norm2, softmax, total
-from projsym.algebra.terms import VectorFamily, VectorSymbol
+from projsym.algebra.terms import Vector, VectorFamily, VectorSymbol
 from projsym.proof.hypotheses import definition
 from projsym.proof.laws import (
     arithmetic,
@@ -72,10 +72,15 @@ def mean_square() -> Iterator[Any]:
 b = VectorSymbol("b", F)
 
 
+def spread_about(centre: Vector) -> Any:
+    """``Σ w_j ‖v_j − centre‖²``."""
+    return total(lambda j: w(j) * norm2(v[j] - centre))
+
+
 @theorem("IV.5v", "The spread is least about the mean")
 def least_about_the_mean() -> Iterator[Any]:
     """So any fixed point in place of the mean gives a bound."""
-    about, least = (total(lambda j, c=c: w(j) * norm2(v[j] - c)) for c in (b, mean))
+    about, least = spread_about(b), spread_about(mean)
     yield about - least
     yield by(bilinearity, softmax_definition, exponential_law, distributivity), norm2(mean - b)
     yield at_least(about, least)

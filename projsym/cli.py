@@ -92,6 +92,30 @@ def _select(ids: Sequence[str]) -> tuple[list[Any], list[Any]]:
 
 
 @cli.command()
+@click.option("--terms", default=2000, show_default=True, help="Random terms to fuzz with; nightly 20000.")
+@click.option("--mutants", default=40, show_default=True, help="Mutants for each theorem at most; 0: all.")
+@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other terms and mutants.")
+@as_json
+def soundness(terms: int, mutants: int, jobs: int, seed: int, json_: bool) -> None:
+    """Test the proof engine: fuzzing, mutants of every theorem, hypotheses left out, empty chains.
+
+    The exit status is 0 only if nothing was accepted and disproved and no hypothesis is idle.
+    """
+    from projsym.soundness import examine, summary
+
+    try:
+        report = examine(terms, mutants or None, jobs, seed, None if json_ else _note)
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+    if json_:
+        _print_json(report.as_dict())
+    else:
+        click.echo(summary(report))
+    _exit(report.good)
+
+
+@cli.command()
 @click.option("--check", is_flag=True, help="Compare the committed files, write nothing.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.")
 @click.option("--target", type=click.Choice(["c", "numpy"]), help="Only this language (with --out).")
