@@ -130,7 +130,7 @@ def test_claims_json_contract() -> None:
     assert result.exit_code == 0
     entries = json.loads(result.output)
     assert all({"claim", "verdict", "theorems", "note"} <= e.keys() for e in entries)
-    allowed = {"proved", "true under hypotheses", "false as stated", "measured", "open"}
+    allowed = {"proved", "true under hypotheses", "false as stated", "measured", "open", "interpretation"}
     assert {e["verdict"] for e in entries} <= allowed
 
 
