@@ -10,11 +10,11 @@ from projsym.algebra.sets import DisjointUnion, IndexSet, Singleton
 from projsym.proof.laws import bilinearity, disjoint_union, distributivity, exponential_law
 from projsym.proof.theorem import at_least, by, theorem, therefore
 
-from .extensions import first_order, memory, n, now, time, γ, δ
+from .extensions import LINEAR, PAST, first_order, memory, n, now, time, γ, δ
 from .extensions import h as direction
 from .identity import a
 from .lemmas import taylor
-from .notation import i, k, v
+from .notation import i, k, q, v, τ
 
 KEPT = IndexSet("kept")
 
@@ -32,6 +32,29 @@ def sliding_window() -> Iterator[Any]:
     yield (
         by(disjoint_union, exponential_law),
         sp.exp(-γ * δ) * (memory(DisjointUnion(Singleton(i), KEPT), now) - pair(i, now)) + pair(n, now + δ),
+    )
+
+
+def fade(l: Any) -> Any:
+    """``exp(−γ (t − t_l))``."""
+    return sp.exp(-γ * (now - time[l]))
+
+
+def linear(l: Any) -> Any:
+    """``fade_l (1 + ⟨q, k_l⟩/τ)``: the fading weight to first order in 1/τ."""
+    return fade(l) * (1 + inner(q, k[l]) / τ)
+
+
+@theorem("V.3s", "The output to first order is read out of four fading sums", references=LINEAR)
+def state_output() -> Iterator[Any]:
+    """Σ fade v_j, the matrix Σ fade k_j ⊗ v_j, Σ fade and Σ fade k_j: d d_v + d + d_v + 1 numbers in all,
+    each of which fades and grows as in V.3r, whatever the length of the past."""
+    yield total(lambda j: linear(j) * v[j], PAST) / total(linear, PAST)
+    state = total(lambda j: (fade(j) * inner(k[j], q)) * v[j], PAST)
+    keys = total(lambda j: fade(j) * k[j], PAST)
+    yield (
+        by(bilinearity, distributivity),
+        (total(lambda j: fade(j) * v[j], PAST) + state / τ) / (total(fade, PAST) + inner(q, keys) / τ),
     )
 
 

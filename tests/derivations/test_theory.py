@@ -192,3 +192,34 @@ def test_the_wiener_gain_of_an_eigenvector_in_numbers() -> None:
     p = w @ keys / w.sum()
     error = np.sqrt((w**2 * (keys - p) ** 2).sum()) / w.sum()
     assert abs(p - λ / (λ + σ**2) * e) <= 5 * error
+
+
+def test_an_error_of_the_exponential_reaches_the_output_as_stated() -> None:
+    """II.9r and II.9t: relative errors within η move a mean by at most diam(V) tanh(½ artanh η), and can."""
+    η, rng = 0.3, np.random.default_rng(4)
+    bound = np.tanh(np.arctanh(η) / 2)
+    for _ in range(200):
+        w, v = rng.exponential(size=5), rng.uniform(size=5)
+        wrong = w * rng.choice([1 - η, 1 + η], size=5)
+        moved = abs(wrong @ v / wrong.sum() - w @ v / w.sum())
+        assert moved <= bound * (v.max() - v.min()) + 1e2 * np.finfo(float).eps
+    w = np.array([np.sqrt(1 - η), np.sqrt(1 + η)])  # the worst split of the mass between two keys
+    wrong = w * np.array([1 + η, 1 - η])
+    moved = abs(wrong[0] / wrong.sum() - w[0] / w.sum())
+    assert abs(moved - bound) <= 1e2 * np.finfo(float).eps
+
+
+def test_the_recursion_gives_the_first_order_output() -> None:
+    """V.3s and V.3r: four states kept along irregular times against the sums over the whole past."""
+    rng = np.random.default_rng(5)
+    t = np.cumsum(rng.uniform(0.1, 1, 15))
+    k, v, q = rng.standard_normal((15, 3)), rng.standard_normal((15, 2)), rng.standard_normal(3)
+    γ, τ, last = 0.4, 20.0, t[0]
+    matrix, values, mass, keys = np.zeros((3, 2)), np.zeros(2), 0.0, np.zeros(3)
+    for at, key, value in zip(t, k, v, strict=True):
+        f, last = np.exp(-γ * (at - last)), at
+        matrix, values = f * matrix + np.outer(key, value), f * values + value
+        mass, keys = f * mass + 1, f * keys + key
+    recursive = (values + q @ matrix / τ) / (mass + q @ keys / τ)
+    w = np.exp(-γ * (t[-1] - t)) * (1 + k @ q / τ)
+    assert np.abs(recursive - w @ v / w.sum()).max() <= 1e3 * np.finfo(float).eps * np.abs(v).max()
