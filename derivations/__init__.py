@@ -1,7 +1,6 @@
 """The chapters of the theory: hypotheses, chains and refusals, in reading order."""
 
 from . import (
-    backward,
     bandwidths,
     computation,
     costs,
@@ -22,6 +21,7 @@ from . import (
     nearest,
     radial,
     radial_limits,
+    recomputation,
     refusals,
     refusals_extensions,
     refusals_forms,
@@ -51,7 +51,7 @@ CHAPTERS = (
     learning,
     computation,
     rounding,
-    backward,
+    recomputation,
     costs,
     crossovers,
     radial,
