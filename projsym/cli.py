@@ -57,9 +57,22 @@ def derive(ids: tuple[str, ...], json_: bool, list_: bool) -> None:
     else:
         proved = sum(p.verdict.name == "proved" for p in proofs)
         refuted = sum(r.good for r in refutations)
+        if len(proofs) > 1:
+            click.echo(_arguments(proofs))
         claims_ = f"{refuted} of {len(refutations)} false claims refuted"
         click.echo(f"{proved} of {len(proofs)} theorems proved, {claims_}")
     _exit(ledger.all_good(proofs, refutations))
+
+
+def _arguments(proofs: Sequence[Any]) -> str:
+    """How many theorems there are of each kind of argument, and how many rest on a cited lemma."""
+    from projsym.proof import ledger
+    from projsym.proof.prove import lemmas
+
+    counted = ledger.kinds(p.theorem for p in proofs)
+    cited = sum(bool(lemmas(p.theorem)) for p in proofs)
+    kinds = ", ".join(f"{n} {kind}" for kind, n in counted.items() if n)
+    return f"by argument: {kinds}; {cited} use a cited lemma (tested on instances, not proved here)"
 
 
 def _row(id: str, title: str, verdict: str) -> str:
