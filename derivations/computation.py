@@ -22,6 +22,12 @@ from projsym.proof.theorem import Theorem, build, by, theorem
 
 from .notation import bias, k, q, scale, v, σ
 
+ONLINE = (
+    "M. Milakov and N. Gimelshein, Online normalizer calculation for softmax (arXiv 1805.02867), 2018",
+    "M. N. Rabe and C. Staats, Self-attention does not need O(n²) memory (arXiv 2112.05682), 2021",
+    "T. Dao et al., FlashAttention, NeurIPS 2022 (arXiv 2205.14135)",
+)
+
 a = ScalarFamily("a")
 I, J = IndexSet("I"), IndexSet("J")
 IJ = DisjointUnion(I, J)
@@ -38,7 +44,7 @@ def accumulator(over: Any, shift: Any) -> Vector:
     return total(lambda j: sp.exp(a[j] - shift) * v[j], over)
 
 
-@theorem("IV.1a", "Merging normalisers: any shifts, any split of the keys")
+@theorem("IV.1a", "Merging normalisers: any shifts, any split of the keys", references=ONLINE)
 def merge_normaliser() -> Iterator[Any]:
     """The state of I ⊔ J at shift m from the states of I and J at shifts m₁ and m₂."""
     yield normaliser(IJ, m)
@@ -49,7 +55,7 @@ def merge_normaliser() -> Iterator[Any]:
     )
 
 
-@theorem("IV.1b", "Merging accumulators")
+@theorem("IV.1b", "Merging accumulators", references=ONLINE)
 def merge_accumulator() -> Iterator[Any]:
     """The same for the weighted sum of values: tiles, threads and machines merge alike."""
     yield accumulator(IJ, m)
@@ -91,7 +97,7 @@ def merge_commutative() -> Iterator[Any]:
     yield by(disjoint_union), normaliser(DisjointUnion(J, I), m)
 
 
-@theorem("IV.1", "Attention over a split set of keys is the merge of its parts")
+@theorem("IV.1", "Attention over a split set of keys is the merge of its parts", references=ONLINE)
 def merge_attention() -> Iterator[Any]:
     """Read out of merged states: tiles, split-K over threads and reduction over machines are one identity."""
     yield attend(lambda j: a[j], v, IJ)

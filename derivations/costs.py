@@ -19,7 +19,7 @@ from projsym.proof.laws import (
     exponential_law,
     softmax_definition,
 )
-from projsym.proof.theorem import by, shown, theorem
+from projsym.proof.theorem import at_least, by, shown, theorem
 
 from .identity import a
 from .notation import W_K, W_Q, F, X, Y, i, j, k, q, v, x, τ
@@ -55,6 +55,33 @@ def row_number() -> Iterator[Any]:
     """Σ_j w_j ⟨v_j, f⟩ = ⟨o, f⟩: what the backward pass subtracts is known from the saved output."""
     yield total(lambda j: w(j) * inner(v[j], f))
     yield by(bilinearity), inner(O, f)
+
+
+values_move = VectorFamily("G", F)
+
+
+@theorem("III.4", "Separate values: all gradients of scaled dot-product attention", references=FLASH)
+def standard_gradients() -> Iterator[Any]:
+    """Moving queries, keys and values together: with r_j = ⟨v_j − o, f⟩ the gradients are Σ w_j r_j k_j/τ,
+    w_j r_j q/τ and w_j f."""
+
+    def r(l: Any) -> Any:
+        return w(l) * inner(v[l] - O, f) / τ
+
+    yield shown("D ⟨f, O⟩ [h, H, G]", directional(inner(f, O), {q: h, k: directions, v: values_move}))
+    yield (
+        by(differentiation),
+        inner(total(lambda j: r(j) * k[j]), h)
+        + total(lambda j: inner(r(j) * q, directions[j]))
+        + total(lambda j: inner(w(j) * f, values_move[j])),
+    )
+
+
+@theorem("III.4t", "Separate values: gradient with respect to the temperature")
+def standard_temperature() -> Iterator[Any]:
+    """∂L/∂τ = −(1/τ²) Σ w_j ⟨v_j − o, f⟩ ⟨q, k_j⟩."""
+    yield shown("D_τ ⟨f, O⟩", directional(inner(f, O), {τ: sp.S.One}))
+    yield by(differentiation), -total(lambda j: w(j) * inner(v[j] - O, f) * inner(q, k[j])) / τ**2
 
 
 # III.5 — the folded form
@@ -122,8 +149,10 @@ def tied_ratio() -> Iterator[Any]:
     """4/3 minus the ratio of operations is positive, forward and (both twice that) backward, and nothing
     else of the model gets faster: a measured 1.35 cannot come from fewer operations of the tied form
     alone."""
-    yield sp.Rational(4, 3) - factored(STANDARD.forward) / factored(TIED.forward)
+    ratio = factored(STANDARD.forward) / factored(TIED.forward)
+    yield sp.Rational(4, 3) - ratio
     yield by(arithmetic), 2 * n / (3 * (3 * D + 2 * n))
+    yield at_least(sp.Rational(4, 3), ratio, "strictly greater")
 
 
 @theorem("III.6f", "The folded form wins if and only if D (2 d_h − D) > n (D − d_h)")
@@ -174,6 +203,7 @@ def cauchy_schwarz() -> Iterator[Any]:
     """‖q‖²‖k‖² − ⟨q, k⟩² is a square times a square, so |⟨q, k⟩| ≤ ‖q‖‖k‖ (q ≠ 0; both are 0 otherwise)."""
     yield norm2(q) * norm2(k[j]) - inner(q, k[j]) ** 2
     yield by(bilinearity), norm2(q) * norm2(k[j] - (inner(q, k[j]) / norm2(q)) * q)
+    yield at_least(norm2(q) * norm2(k[j]), inner(q, k[j]) ** 2)
 
 
 bound = sp.Symbol("B", real=True)
@@ -199,10 +229,14 @@ def gaussian_shift() -> Iterator[Any]:
 
 # IV.3 — traffic
 
+MULTI_QUERY = (
+    "N. Shazeer, Fast transformer decoding: one write-head is all you need (arXiv 1911.02150), 2019",
+)
+
 size = sp.Symbol("bytes", positive=True)
 
 
-@theorem("IV.3", "Decoding reads half the bytes when keys are values")
+@theorem("IV.3", "Decoding reads half the bytes when keys are values", references=MULTI_QUERY)
 def decode_bytes() -> Iterator[Any]:
     """Half of the standard form's traffic and one query and output more: the cache is read once, not
     twice."""
@@ -224,7 +258,7 @@ def backward_bytes() -> Iterator[Any]:
     yield by(arithmetic), 2 * size * batch * H * n * d_h
 
 
-@theorem("IV.3f", "The folded form keeps one cache for all heads")
+@theorem("IV.3f", "The folded form keeps one cache for all heads", references=MULTI_QUERY)
 def folded_cache() -> Iterator[Any]:
     """D numbers a token against 2 H d_h: half if H d_h = D, more than the tied form's H d_h only if H d_h <
     D."""

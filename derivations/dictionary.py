@@ -62,6 +62,18 @@ def mean_shift_step() -> Iterator[Any]:
     yield by(softmax_definition), attend(lambda j: -norm2(q - k[j]) / (2 * σ**2), k)
 
 
+@theorem(
+    "I.13", "Mean shift, kernel regression of the keys, projection, attention: one map", given=[keys_equal]
+)
+def one_map() -> Iterator[Any]:
+    """A mean-shift step is the Nadaraya–Watson estimate at q of the keys from themselves, which is P_σ(q; K)
+    for any keys, and for equal norms attention with keys as values, the Hopfield update."""
+    yield q + total(lambda j: (kernel(j) / total(kernel)) * (k[j] - q))
+    yield by(distributivity), total(lambda j: (kernel(j) / total(kernel)) * k[j])
+    yield by(softmax_definition), attend(lambda j: -norm2(q - k[j]) / (2 * σ**2), k)
+    yield by(keys_equal, polarization, shift_invariance), attend(lambda j: inner(q, k[j]) / σ**2, k)
+
+
 ξ, h = VectorSymbol("ξ"), VectorSymbol("h")
 inverse_temperature = sp.Symbol("β", positive=True)
 HOPFIELD = ("H. Ramsauer et al., Hopfield networks is all you need, ICLR 2021 (arXiv 2008.02217)",)

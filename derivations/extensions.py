@@ -27,6 +27,13 @@ from projsym.proof.theorem import by, shown, theorem
 from .identity import a
 from .notation import F, j, k, q, v, σ
 
+VARIABLE = (
+    "L. Breiman, W. Meisel and E. Purcell, Variable kernel estimates of multivariate densities, "
+    "Technometrics 19 (1977)",
+)
+LINEAR = ("A. Katharopoulos et al., Transformers are RNNs, ICML 2020 (arXiv 2006.16236)",)
+LOCAL = ("W. S. Cleveland, Robust locally weighted regression and smoothing scatterplots, JASA 74 (1979)",)
+
 g, h = VectorSymbol("g"), VectorSymbol("h")
 # V.2 — bandwidth and metric of their own
 
@@ -43,7 +50,7 @@ per_key = softmax(spread)
 P_width = attend(spread, k)
 
 
-@theorem("V.2a", "Per-key bandwidth: the exact bias")
+@theorem("V.2a", "Per-key bandwidth: the exact bias", references=VARIABLE)
 def per_key_bandwidth() -> Iterator[Any]:
     """Attention with keys k_j/width_j², the bias −‖k_j‖²/2 width_j² − d log width_j, and one more coordinate:
     ‖q‖² against −1/2 width_j². The query's norm does not cancel, unlike in I.3."""
@@ -153,7 +160,7 @@ def memory(over: Any, at: Any) -> Vector:
     return total(lambda j: (sp.exp(-γ * (at - time[j])) * inner(k[j], h)) * v[j], over)
 
 
-@theorem("V.3r", "First order in 1/τ it is recursive: O(d²) state")
+@theorem("V.3r", "First order in 1/τ it is recursive: O(d²) state", references=LINEAR)
 def recursion() -> Iterator[Any]:
     """A new pair at time t + δ: the state fades by exp(−γδ) and gains one outer product (IIR). For every h;
     the states Σ fade, Σ fade k_j and Σ fade v_j follow the same recursion."""
@@ -168,7 +175,7 @@ def first_order(l: Any) -> Any:
     return 1 + a[l]
 
 
-@theorem("V.3e", "First-order attention: the exact error")
+@theorem("V.3e", "First-order attention: the exact error", references=LINEAR)
 def first_order_error() -> Iterator[Any]:
     """softmax − first order = Σ w_j e_j (v_j − first order) with e_j = 1 − (1 + a_j) exp(−a_j), 0 ≤ e_j, and
     e_j ≤ a_j² exp(|a_j|)/2 by Taylor's theorem: the error is of second order in 1/τ.
@@ -211,7 +218,12 @@ def equivalent_weights_sum() -> Iterator[Any]:
     yield by(softmax_definition, bilinearity, distributivity), sp.S.One
 
 
-@theorem("V.4", "Local-linear attention reproduces affine functions", given=[affine, normal_equations])
+@theorem(
+    "V.4",
+    "Local-linear attention reproduces affine functions",
+    given=[affine, normal_equations],
+    references=LOCAL,
+)
 def local_linear() -> Iterator[Any]:
     """The fit at q gives q M + b, whatever the keys' density: no first-order bias, at boundaries too."""
     yield total(lambda j: (w_a(j) * (1 + inner(k[j] - centre, u))) * v[j])

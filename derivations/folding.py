@@ -82,6 +82,11 @@ def folding_cross() -> Iterator[Any]:
     yield from _folding_chain(context)
 
 
+SANGER = (
+    "T. D. Sanger, Scaled dot-product attention implements projection of inputs onto a common surface (arXiv "
+    "2602.02521), 2026",
+)
+
 x_hat = VectorFamily("x̂", X)
 Γ = LinearMap("Γ", X, X)
 β = VectorSymbol("β", X)
@@ -96,7 +101,12 @@ class _Shifted:
         return (x_hat[index] @ Γ + β) @ W_V + b_V
 
 
-@theorem("I.7n", "A normalised layer is a projection of its inputs", given=[norm_output, normalised])
+@theorem(
+    "I.7n",
+    "A normalised layer is a projection of its inputs",
+    given=[norm_output, normalised],
+    references=SANGER,
+)
 def normalised_layer_is_a_projection() -> Iterator[Any]:
     """LayerNorm or RMSNorm gives ‖x̂_j‖ = √D; gain and shift fold, and every head is P_σ(·; X̂) exactly."""
     A_ = Γ @ W_Q @ W_K.T @ Γ.T

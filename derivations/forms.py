@@ -37,6 +37,17 @@ from projsym.proof.theorem import Scaled, by, theorem
 from .identity import a, keys_equal
 from .notation import W_K, W_Q, F, X, i, j, k, q, v, τ
 
+LIFT = (
+    "Y. Bachrach et al., Speeding up the Xbox recommender system using a Euclidean transformation for "
+    "inner-product spaces, RecSys 2014",
+)
+SINK = (
+    "G. Xiao et al., Efficient streaming language models with attention sinks, ICLR 2024 (arXiv 2309.17453)",
+)
+ROFORMER = (
+    "J. Su et al., RoFormer: enhanced transformer with rotary position embedding (arXiv 2104.09864), 2021",
+)
+
 # I.9 — the lift
 
 R = sp.Symbol("R", positive=True)
@@ -55,7 +66,7 @@ lifted = definition(
 )
 
 
-@theorem("I.9n", "Lifted keys lie on a sphere", given=[inside, lifted])
+@theorem("I.9n", "Lifted keys lie on a sphere", given=[inside, lifted], references=LIFT)
 def lifted_norm() -> Iterator[Any]:
     """‖k̃_j‖² = ‖k_j‖² + lift_j² = R² for k̃_j = (k_j, lift_j)."""
     yield norm2(k[j]) + lift[j] ** 2
@@ -63,7 +74,10 @@ def lifted_norm() -> Iterator[Any]:
 
 
 @theorem(
-    "I.9", "Lift: with one more coordinate dot products are distances, for any keys", given=[inside, lifted]
+    "I.9",
+    "Lift: with one more coordinate dot products are distances, for any keys",
+    given=[inside, lifted],
+    references=LIFT,
 )
 def lift_identity() -> Iterator[Any]:
     """With q̃ = (q, 0) and k̃_j = (k_j, lift_j) scores are unchanged and ‖q̃ − k̃_j‖² = ‖q − k_j‖² + lift_j²."""
@@ -127,7 +141,12 @@ lse = sp.Symbol("lse", real=True)
 row_lse = definition(lse, sp.log(total(lambda l: sp.exp(a[l]))), "lse = log Σ_j exp(a_j)")
 
 
-@theorem("I.10s", "An attention sink scales the output by the mass that it leaves", given=[row_lse])
+@theorem(
+    "I.10s",
+    "An attention sink scales the output by the mass that it leaves",
+    given=[row_lse],
+    references=SINK,
+)
 def sink_output() -> Iterator[Any]:
     """A sink of score s and value 0: the output is attention times 1/(1 + exp(s − lse))."""
     z = total(lambda l: sp.exp(a[l]))
@@ -257,7 +276,12 @@ rotary = Products(
 unrotated_equal = equal_norms(unrotated)
 
 
-@theorem("I.12", "Rotary keys: the query turns back, key by key", given=[rotary, unrotated_equal])
+@theorem(
+    "I.12",
+    "Rotary keys: the query turns back, key by key",
+    given=[rotary, unrotated_equal],
+    references=ROFORMER,
+)
 def rotary_projection() -> Iterator[Any]:
     """The weights of rotated keys are Gaussian in the distance of unrotated keys to the turned query y_j, so
     with values u_j attention is a mean of a position-free surface, seen from a query that depends on j."""
@@ -296,7 +320,12 @@ def rotary_gain() -> Iterator[Any]:
 R_i = LinearMap("R_i")
 
 
-@theorem("I.12o", "Rotary keys as values: an inverse rotation on the output", given=[rotary, unrotated_equal])
+@theorem(
+    "I.12o",
+    "Rotary keys as values: an inverse rotation on the output",
+    given=[rotary, unrotated_equal],
+    references=ROFORMER,
+)
 def rotary_output() -> Iterator[Any]:
     """Rotation keeps norms, so attention with rotated keys as values is the projection onto them; the row's
     inverse rotation R_iᵀ after it makes the output depend on relative positions only."""
@@ -340,7 +369,9 @@ orthogonal = MapEquation("J is orthogonal", "J Jᵀ = 1", J @ J.T, identity_map(
 skew = Equation("J is skew", "⟨q, p J⟩ = −⟨q J, p⟩", inner(q, p @ J), -inner(q @ J, p), _skew)
 
 
-@theorem("I.12p", "Rotary scores see only the difference of angles", given=[orthogonal, skew])
+@theorem(
+    "I.12p", "Rotary scores see only the difference of angles", given=[orthogonal, skew], references=ROFORMER
+)
 def relative_positions() -> Iterator[Any]:
     """For rotations c + s J, J a quarter turn of each plane; cos(t − s) = c_t c_s + s_t s_s and
     sin(t − s) = s_t c_s − c_t s_s. Planes with different angles are orthogonal summands."""

@@ -48,7 +48,11 @@ def projection(x: Vector) -> Vector:
 
 
 w, P = weights(q), projection(q)
-TWEEDIE = ("B. Efron, Tweedie's formula and selection bias, JASA 106 (2011)",)
+TWEEDIE = (
+    "H. Robbins, An empirical Bayes approach to statistics, Proc. 3rd Berkeley Symp. Math. Statist. 1 (1956)",
+    "B. Efron, Tweedie's formula and selection bias, JASA 106 (2011)",
+)
+MOREAU = ("J.-J. Moreau, Proximité et dualité dans un espace hilbertien, Bull. Soc. Math. France 93 (1965)",)
 MEAN_SHIFT = ("D. Comaniciu and P. Meer, Mean shift, IEEE TPAMI 24 (2002)",)
 HOPFIELD = ("H. Ramsauer et al., Hopfield networks is all you need, ICLR 2021",)
 
@@ -86,6 +90,16 @@ def exact_decrease() -> Iterator[Any]:
         norm2(ξ - p) / 2 + σ**2 * divergence(weights(ξ), weights(p)),
     )
     yield at_least(shown("E(ξ)", energy(ξ)), shown("E(P(ξ))", energy(p)), "equal only where ξ = P(ξ)")
+
+
+@theorem("II.8b", "A block that adds the projection to the token doubles the token: q + P = 2 q + σ² score")
+def residual_block() -> Iterator[Any]:
+    """A residual block denoises (q + σ² score, II.1) when its branch returns P(q) − q."""
+    yield shown("⟨q + P(q), h⟩", inner(q + P, h))
+    yield (
+        by(differentiation),
+        shown("2⟨q, h⟩ + σ² D_q log density [h]", 2 * inner(q, h) - directional(energy(q), {q: h})),
+    )
 
 
 @theorem("II.2", "The Jacobian is the weighted covariance over σ²")
@@ -196,7 +210,7 @@ def distance_splits() -> Iterator[Any]:
     )
 
 
-@theorem("II.4p", "The projection is a proximal map: it minimises ½‖q − x‖² + R(x)")
+@theorem("II.4p", "The projection is a proximal map: it minimises ½‖q − x‖² + R(x)", references=MOREAU)
 def proximal() -> Iterator[Any]:
     """R(x) is the least r(u) = ½ Σ u_j ‖x − k_j‖² + σ² Σ u_j log u_j over the u with Σ u_j k_j = x."""
     # R need not be convex: for σ < diam/2 the map can expand distances (refusal VI.g17), which no proximal

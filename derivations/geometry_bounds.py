@@ -62,6 +62,16 @@ def two_keys_tanh() -> Iterator[Any]:
     )
 
 
+@theorem("II.7k", "Two keys: neither is a fixed point, by an exact amount")
+def keys_are_not_fixed() -> Iterator[Any]:
+    """k_i is pulled to k_j by the share 1/(1 + exp(‖k_i − k_j‖²/2σ²)) > 0 of their difference."""
+    yield two_keys(k[i]) - k[i]
+    yield (
+        by(softmax_definition, disjoint_union, exponential_law, bilinearity),
+        -GAP / (1 + sp.exp(norm2(GAP) / (2 * σ**2))),
+    )
+
+
 again, once = ScalarFamily("again", positive=True), ScalarFamily("once", positive=True)
 weights_again = definition(
     again, two_weights(two_keys(q)), "again_j: the weights of the two keys as seen from P(q)"

@@ -17,7 +17,7 @@ from projsym.algebra.terms import LinearMap, Vector, VectorSymbol
 from projsym.proof.hypotheses import Equation, multiply
 from projsym.proof.instance import Instance
 from projsym.proof.laws import adjoint, bilinearity, differentiation
-from projsym.proof.theorem import by, shown, theorem, therefore
+from projsym.proof.theorem import Scaled, by, shown, theorem, therefore
 
 from .geometry_lemmas import convolution, mean_of_gaussian
 from .learning import h
@@ -132,6 +132,41 @@ def centre_is_wiener() -> Iterator[Any]:
     """With c = μ + (q − μ)(C + σ² 1)⁻¹ C: q − c = σ² (q − μ)(C + σ² 1)⁻¹, and (c − μ) C⁻¹ is 1/σ² of it."""
     yield inner(q - (mu + precision(displacement) @ C), h)
     yield by(bilinearity, adjoint, inverse_of_sum), σ**2 * inner(precision(displacement), h)
+
+
+along, eigenvalue = VectorSymbol("e"), sp.Symbol("λ", positive=True)
+
+
+def _eigenvector(instance: Instance) -> None:
+    """A diagonal L, the first axis for e, and λ the inverse of the first squared entry."""
+    n = instance.dimension("E")
+    entries = [arb(instance.rational(positive=True)) for _ in range(n)]
+    instance.maps["L"] = lambda: [[entries[p] if p == r else arb(0) for r in range(n)] for p in range(n)]
+    length = arb(instance.rational(positive=True))
+    instance.vectors["e"] = lambda at, space: [length if p == 0 else arb(0) for p in range(n)]
+    instance.scalars["λ"] = lambda: 1 / entries[0] ** 2
+
+
+eigen = Equation(
+    "e is an eigenvector",
+    "e C = λ e, with C⁻¹ = L Lᵀ: e C⁻¹ = e/λ",
+    inner(along @ (Λ @ Λ.T), h),
+    inner(along, h) / eigenvalue,
+    _eigenvector,
+)
+
+
+@theorem("II.6e", "Along an eigenvector of C the displacement shrinks by λ/(λ + σ²)", given=[eigen])
+def soft_projector() -> Iterator[Any]:
+    """For q = μ + e the centre c = μ + λ/(λ + σ²) e balances (II.6): nearly q along the surface (λ large),
+    nearly μ across it (λ small). Applied n times it gives (λ/(λ + σ²))ⁿ: idempotent for λ = 0 or ∞ only."""
+    shrunk = eigenvalue / (eigenvalue + σ**2)
+    c = mu + shrunk * along
+    yield shown("⟨(c − μ) C⁻¹, h⟩", inner((c - mu) @ (Λ @ Λ.T), h))
+    yield (
+        by(Scaled(eigen, shrunk), bilinearity, adjoint),
+        shown("⟨q − c, h⟩/σ² for q = μ + e", inner(mu + along - c, h) / σ**2),
+    )
 
 
 def derived_by_integration() -> tuple[sp.Expr, sp.Expr]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 from flint import acb, arb, arb_mat, ctx, fmpq
 
@@ -188,4 +189,31 @@ norm_by_duality = Lemma(
     "positive semidefinite",
     "A. Cauchy, Cours d'analyse (1821), note II; Courant and Fischer for the second",
     _in_balls(_duality),
+)
+
+
+def _linear_rate(rng: random.Random) -> None:
+    """Keys ±b, σ = 1: ratios of successive errors of x → b tanh(b x) approach its slope at the mode."""
+    for _ in range(3):
+        b = arb(fmpq(rng.randint(12, 30), 10))
+        mode = b
+        for _ in range(400):
+            mode = b * arb(float((b * mode).tanh().mid()))
+        slope = b * b * (1 - (b * mode).tanh() ** 2)
+        x = arb(fmpq(1, 2)) * b
+        errors = []
+        for _ in range(12):
+            x = b * (b * x).tanh()
+            errors.append(abs(float((x - mode).mid())))
+        ratios = [after / e for e, after in pairwise(errors) if e > 1e-9]
+        _demand(abs(ratios[-1] - float(slope.mid())) < 0.05, f"rate of convergence at b = {b}")
+
+
+linear_rate = Lemma(
+    "rate of a fixed-point iteration",
+    "an iteration of a map that is continuously differentiable near a fixed point, where its derivative has "
+    "spectral radius r < 1, converges to it from nearby, linearly at the rate r",
+    "A. M. Ostrowski, Solution of Equations and Systems of Equations (1960), chapter 22; S. Banach, Fund. "
+    "Math. 3 (1922) for a contraction from anywhere",
+    _in_balls(_linear_rate),
 )

@@ -8,7 +8,13 @@ import sympy as sp
 from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import attend, inner, norm2, softmax, total
 from projsym.algebra.terms import VectorFamily, VectorSymbol
-from projsym.proof.laws import differentiation
+from projsym.proof.laws import (
+    bilinearity,
+    differentiation,
+    distributivity,
+    exponential_law,
+    softmax_definition,
+)
 from projsym.proof.theorem import by, shown, theorem
 
 from .notation import F, k, q, v, σ, τ
@@ -54,6 +60,13 @@ def gradient_bandwidth() -> Iterator[Any]:
     """∂L/∂σ = Σ_j w_j r_j ‖q − k_j‖²/σ³."""
     yield shown("D_σ ⟨g, P⟩", directional(inner(g, P), {σ: sp.S.One}))
     yield by(differentiation), total(lambda j: gaussian(j) * inner(k[j] - P, g) * norm2(q - k[j])) / σ**3
+
+
+@theorem("III.1z", "The residuals r_j have the weighted mean 0")
+def residuals_vanish() -> Iterator[Any]:
+    """Σ_j w_j r_j = 0: in the gradients any constant may be subtracted from k_j, q or p say."""
+    yield total(lambda j: gaussian(j) * inner(k[j] - P, g))
+    yield by(bilinearity, softmax_definition, exponential_law, distributivity), sp.S.Zero
 
 
 f = VectorSymbol("f", F)

@@ -23,6 +23,11 @@ from projsym.proof.theorem import by, shown, theorem
 from .identity import a, keys_equal
 from .notation import j, k, q, σ, τ
 
+EPANECHNIKOV = (
+    "V. A. Epanechnikov, Non-parametric estimation of a multivariate probability density, Theory "
+    "Probab. Appl. 14 (1969)",
+)
+
 h = VectorSymbol("h")
 α = sp.Symbol("alpha", positive=True)
 
@@ -114,7 +119,7 @@ def parabola(j: Any) -> Any:
     return 1 - s2(j) / σ**2
 
 
-@theorem("V.1e", "Epanechnikov kernel: Jacobian")
+@theorem("V.1e", "Epanechnikov kernel: Jacobian", references=EPANECHNIKOV)
 def epanechnikov_jacobian() -> Iterator[Any]:
     """Over `near`, the keys with ‖q − k_j‖ < σ (all others have weight 0 exactly); where no key is at
     distance σ that set is constant near q and the kernel is smooth."""

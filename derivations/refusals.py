@@ -62,6 +62,7 @@ D, ε = sp.Symbol("D", positive=True), sp.Symbol("ε", positive=True)
     "VI.3",
     "LayerNorm makes vectors unit norm",
     repair="‖x̂‖² = D v/(v + ε), about D",
+    repaired_by=("I.7e", "I.7b"),
     at=At(vectors={"u": (1, -1)}, scalars={"D": 2, "ε": fmpq(1, 100)}, dimensions={"X": 2}),
 )
 def layer_norm_unit() -> Sides:

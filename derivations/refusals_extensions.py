@@ -6,11 +6,12 @@ import sympy as sp
 
 from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import attend, inner, norm2, softmax, total
+from projsym.algebra.sets import DisjointUnion, Singleton
 from projsym.proof.refusal import At, refusal
 
-from . import dictionary, extensions, radial
+from . import dictionary, extensions, radial, streams, surfaces, tied
 from .identity import a, keys_equal
-from .notation import j, k, q, v, σ, τ
+from .notation import i, j, k, q, v, σ, τ
 
 Sides = tuple[Any, Any]
 
@@ -158,3 +159,49 @@ def shift_adds_projection() -> Sides:
     """Both keys at the query: the step stays at 1 and does not go to 2."""
     kernel, step = dictionary.kernel, dictionary.mean_shift_step
     return step.first, q + total(lambda j: (kernel(j) / total(kernel)) * k[j])
+
+
+@refusal(
+    "VI.f27",
+    "LayerNorm makes all norms exactly √D",
+    repair="‖x̂‖² = D v/(v + ε): less for a small variance v",
+    repaired_by=("I.7e", "I.7b"),
+    at=At(vectors={"u": (1, -1)}, scalars={"D": 2, "ε": 1}, dimensions={"X": 2}),
+)
+def exactly_root_width() -> Sides:
+    """The centred vector (1, −1) has the variance 1, as large as ε here: its squared norm is halved."""
+    return norm2(tied.u / sp.sqrt(norm2(tied.u) / tied.D + tied.ε)), tied.D
+
+
+@refusal(
+    "VI.f28",
+    "for keys in a plane the kernel mean is the nearest point of the plane",
+    repair="it slides along the plane; the moving least-squares projection is",
+    repaired_by=("V.4p", "V.4b"),
+    given=(surfaces.orthonormal, surfaces.flat),
+    at=At(
+        vectors={"q": (0, 5), "c": (0, 0)},
+        families={"t": [(0,), (1,)], "k": [(0, 0), (1, 0)]},
+        maps={"T": [(1, 0)]},
+        dimensions={"E": 2, "U": 1},
+    ),
+)
+def mean_is_nearest() -> Sides:
+    """Keys (0, 0) and (1, 0) on a line, seen from (0, 5): the nearest point is (0, 0)."""
+    return surfaces.centre, surfaces.onto_plane
+
+
+@refusal(
+    "VI.f29",
+    "a sliding window forgets by fading alone",
+    repair="the oldest pair is taken away too",
+    repaired_by=("V.3w",),
+)
+def window_without_removal() -> Sides:
+    kept, new = streams.KEPT, extensions.n
+    now, γ, δ = extensions.now, extensions.γ, extensions.δ
+    latest = (sp.exp(-γ * (now + δ - extensions.time[new])) * inner(k[new], extensions.h)) * v[new]
+    return (
+        extensions.memory(DisjointUnion(kept, Singleton(new)), now + δ),
+        sp.exp(-γ * δ) * extensions.memory(DisjointUnion(Singleton(i), kept), now) + latest,
+    )

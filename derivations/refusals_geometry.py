@@ -25,7 +25,7 @@ from .geometry import (
     y,
     ξ,
 )
-from .geometry_bounds import GAP, MID, sphere, tanh, two_keys, ρ
+from .geometry_bounds import GAP, MID, TWO, sphere, tanh, two_keys, ρ
 from .geometry_limits import MEAN, covariance, wide, β
 from .geometry_perturbation import δ
 from .geometry_symmetry import Mapped, Scaled, Shifted, a, c, onto
@@ -48,6 +48,18 @@ STRETCHED = inner(h, directional(P, {q: h}))
 )
 def idempotent() -> Sides:
     """P(1) = tanh 1 = .76 and P(P(1)) = tanh .76 = .64."""
+    return projection(projection(q)), projection(q)
+
+
+@refusal(
+    "VI.7",
+    "it is a projection: applied to its own output it changes nothing",
+    repair="σ → 0, or Gaussian keys with eigenvalues 0 or ∞ relative to σ²; else the proximal map of II.4p",
+    repaired_by=("II.4p", "II.5", "II.6e", "II.7", "II.7c", "II.7k"),
+    at=TWO,
+)
+def applied_twice() -> Sides:
+    """Keys ±1 with σ² = ½: P(x) = tanh 2x, so P(1) = .9640 and P(P(1)) = .9586."""
     return projection(projection(q)), projection(q)
 
 

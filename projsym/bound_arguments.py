@@ -14,7 +14,7 @@ Array: TypeAlias = NDArray[Any]
 Doubles: TypeAlias = NDArray[np.float64]
 
 LOG2E: Final = math.log2(math.e)
-_PAIRS: Final = 1 << 20  # (query, key) pairs at a time: about 100 MB of temporaries
+_PAIRS: Final = 1 << 18  # (query, key) pairs at a time: about 25 MB of temporaries
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Kernel:
     scale: float  # base 2, exact up to double rounding
     gaussian: bool
     biased: bool
+    block: int
     blocks: int
     depth: int
     sequential: bool
@@ -64,8 +65,9 @@ def arguments(
 ) -> tuple[Kernel, tuple[int, ...]]:
     """The kernel's constants and the broadcast leading shape, or the errors that `forward_bound` names."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
-    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype: got {kind}, allowed are float32 and float64")
+    wider = kind == np.dtype(np.longdouble) and exp_error is not None
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)) and not wider:
+        raise TypeError(f"dtype: got {kind}, allowed are float32 and float64, longdouble with an exp_error")
     arrays = {"q": (q, 2), "k": (k, 2), "v": (v, 2)} | ({} if bias is None else {"key_bias": (bias, 1)})
     for name, (x, rank) in arrays.items():
         _checked(name, x, rank, kind)
@@ -133,6 +135,7 @@ def _kernel(
         scale=natural * LOG2E,
         gaussian=sigma is not None,
         biased=biased,
+        block=block,
         blocks=max(1, -(-m // block)),
         depth=m if depth is None else depth,
         sequential=sequential,
@@ -148,8 +151,8 @@ def _checked(name: str, x: Array, rank: int, dtype: np.dtype[Any]) -> None:
 
 def heads(
     q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, slice], Doubles, Doubles, Doubles, Doubles]]:
-    """Chunks of rows: where they go, queries, visible keys, their biases and values, as doubles."""
+) -> Iterator[tuple[tuple[int, slice], Doubles, Doubles, Doubles, Doubles, NDArray[np.intp]]]:
+    """Chunks of rows: where they go, queries, visible keys, their biases, values and places."""
     n, m = q.shape[-2], k.shape[-2]
     for head, index in enumerate(np.ndindex(lead)):
         ks, vs = (np.broadcast_to(x, lead + x.shape[-2:])[index].astype(np.float64) for x in (k, v))
@@ -158,6 +161,6 @@ def heads(
         seen = bs > -math.inf
         if not seen.any():
             continue
-        step = max(1, _PAIRS // m)
+        step, place = max(1, _PAIRS // m), np.flatnonzero(seen)
         for i in range(0, n, step):
-            yield (head, slice(i, i + step)), qs[i : i + step], ks[seen], bs[seen], vs[seen]
+            yield (head, slice(i, i + step)), qs[i : i + step], ks[seen], bs[seen], vs[seen], place

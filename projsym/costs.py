@@ -8,6 +8,7 @@ it runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import nextafter
 from typing import Any
@@ -73,6 +74,11 @@ class Form:
     def backward_recomputed(self) -> sp.Expr:
         """As `backward`, with the scores computed again instead of stored [IV.6]."""
         return self.backward + sp.Add(*[p.flops for p in self.products if p.name == "scores"])
+
+    @property
+    def weight_gradients(self) -> sp.Expr:
+        """Operations of the gradients of weight matrices: one product for each product with a weight."""
+        return sp.Add(*[p.flops for p in self.products if p.weights])
 
     @property
     def exponentials(self) -> sp.Expr:
@@ -143,13 +149,18 @@ def distance_extra(direct: bool = True) -> sp.Expr:
     return batch * H * (n**2 * d_h if direct else 2 * n * 2 * d_h + 2 * n**2)
 
 
-def crossover(first: Form, second: Form, unknown: sp.Symbol = n) -> tuple[sp.Expr, ...]:
-    """The positive value of `unknown` at which two forms' forward products cost the same, if there is one.
+def crossover(
+    first: Form,
+    second: Form,
+    unknown: sp.Symbol = n,
+    count: Callable[[Form], sp.Expr] = lambda form: form.forward,
+) -> tuple[sp.Expr, ...]:
+    """The positive value of `unknown` at which two forms cost the same, if there is one.
 
-    Solved, not searched: empty if the difference has no root that is not identically zero or `unknown`
-    cancels.
+    count: what is compared, by default the operations of the forward products. Solved, not searched: empty
+    if the difference has no root that is not identically zero or `unknown` cancels.
     """
-    roots = sp.solve(sp.Eq(sp.expand(first.forward - second.forward), 0), unknown)
+    roots = sp.solve(sp.Eq(sp.expand(count(first) - count(second)), 0), unknown)
     return tuple(sp.factor(r) for r in roots if r != 0)
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from projsym.proof.ledger import Refutation
-from projsym.proof.prove import Need, Proof
+from projsym.proof.prove import Need, Proof, lemmas
 from projsym.proof.show import power_of_ten
 from projsym.proof.text import latex
 from projsym.proof.theorem import Line, Reason
 from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
 
-__all__ = ["Page", "counterexamples", "page", "refused", "table"]
+__all__ = ["Page", "counterexamples", "page", "refused", "sources", "table"]
 
 _NAME = re.compile(r"(?<![\w\\/])(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
 
@@ -87,6 +87,16 @@ def counterexamples(refutations: Iterable[Refutation]) -> Page:
             cells = (", ".join(f"{n} = {v}" for n, v in w.inputs), w.left, w.right)
         rows.append((x.id, x.claim, *cells, x.repair))
     return table("counterexamples", ("", "false claim", "at", "left", "right", "true is"), rows)
+
+
+def sources(proofs: Iterable[Proof]) -> Page:
+    """The original sources of what these theorems state and of the lemmas that they cite, each once."""
+    used: dict[str, list[str]] = {}
+    for p in proofs:
+        for reference in (*p.theorem.references, *(x.reference for x in lemmas(p.theorem))):
+            used.setdefault(reference, []).append(p.theorem.id)
+    rows = [(reference, ", ".join(ids)) for reference, ids in used.items()]
+    return table("sources", ("source", "of"), rows)
 
 
 def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> Page:

@@ -11,7 +11,7 @@ import pytest
 from flint import arb, ctx, fmpq
 from numpy.typing import NDArray
 
-from projsym import bound_arguments, bounds
+from projsym import bound_arguments, bound_scores, bound_sums, bounds
 from projsym.bounds import forward_bound, lse_bound
 from projsym.codegen.exp2 import certificate, coefficients
 
@@ -255,7 +255,7 @@ def test_the_score_term_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     case = cancelling_scores("float32")
     error, _ = errors(case, 128, SEQUENTIAL)
     assert (error <= forward_bound(**case)).all()
-    monkeypatch.setattr(bounds, "_both", lambda cast, rounding: 0.0)
+    monkeypatch.setattr(bound_scores, "both", lambda cast, rounding: 0.0)
     assert (error > forward_bound(**case)).any()
 
 
@@ -269,6 +269,68 @@ def test_the_summation_term_is_needed() -> None:
     error = abs(float(out[0, 0]) - math.fsum(map(float, case["v"][:, 0])) / m)
     assert error <= forward_bound(**case, block=m)[0]
     assert error > forward_bound(**case, block=m, depth=1)[0]
+
+
+def long_sum(block: int) -> tuple[Case, float]:
+    """2**15 equal values that are rounded down at nearly every addition, and the error of adding them."""
+    m, value = 1 << 15, np.float32(1 + 0.99 / 1024)
+    case: Case = {"q": np.zeros((1, 2), np.float32), "k": np.zeros((m, 2), np.float32)}
+    case["v"] = np.full((m, 1), value)
+    out, _ = simulate(case, block, SEQUENTIAL)
+    return case, abs(float(out[0, 0]) - float(value))
+
+
+def test_the_partial_sums_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order: the bound holds, is not vacuous, and fails without what the additions lose."""
+    case, error = long_sum(1 << 15)
+    bound = forward_bound(**case, block=1 << 15, sequential=True)[0]
+    assert error <= bound < 10 * error
+    real = bound_sums.sum_errors
+
+    def lossless(*given: Any) -> bound_sums.SumErrors:
+        found = real(*given)
+        return bound_sums.SumErrors(0 * found.numerator, 0 * found.normaliser, found.kept)
+
+    monkeypatch.setattr(bounds, "sum_errors", lossless)
+    assert error > forward_bound(**case, block=1 << 15, sequential=True)[0]
+
+
+def test_the_size_of_the_blocks_is_needed() -> None:
+    """A bound for short blocks is too small for a kernel that adds all keys in one."""
+    case, error = long_sum(1 << 15)
+    assert error > forward_bound(**case, block=64, sequential=True)[0]
+    case, error = long_sum(64)
+    assert error <= forward_bound(**case, block=64, sequential=True)[0]
+
+
+def test_pieces_of_partial_sums_only_loosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = normal(4, 50, 8, 3, "float32")
+    loose = forward_bound(**case, block=16, sequential=True)
+    monkeypatch.setattr(bound_sums, "_PIECE", 1)
+    exact = forward_bound(**case, block=16, sequential=True)
+    monkeypatch.setattr(bound_sums, "_PIECE", 100)
+    assert (exact <= loose).all() and (loose <= forward_bound(**case, block=16, sequential=True)).all()
+
+
+def test_only_blocks_that_raise_the_maximum_count() -> None:
+    """An exponential of 1 % error: a key has one, and one for each later block that raises."""
+    scores = np.linspace(0, 1e-3, 8)[:, None]
+    v = np.linspace(-1, 1, 8)[:, None]
+    q = np.ones((1, 1))
+    rising, falling = (
+        forward_bound(q, k, v, block=1, exp_error=0.01, sequential=True)[0] for k in (scores, scores[::-1])
+    )
+    one_block = forward_bound(q, scores, v, block=8, exp_error=0.01, sequential=True)[0]
+    assert falling == pytest.approx(one_block, rel=1e-3) and rising > 3 * falling
+
+
+def test_a_wider_type_has_a_smaller_bound() -> None:
+    case = normal(2, 5, 3, 2, "float64")
+    with pytest.raises(TypeError, match="longdouble with an exp_error"):
+        forward_bound(**case, dtype="longdouble")
+    wide = forward_bound(**case, dtype="longdouble", exp_error=1e-18)
+    ratio = float(np.finfo(np.longdouble).eps) / 2.0**-52
+    assert ((wide > 0) & (wide <= 2 * max(ratio, 1e-2) * forward_bound(**case))).all()
 
 
 def test_the_exponential_error_is_needed() -> None:

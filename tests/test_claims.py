@@ -2,7 +2,7 @@
 
 import pytest
 
-from projsym.claims import CLAIMS, Claim, ClaimVerdict, support
+from projsym.claims import ABSTRACT, CLAIMS, SECOND_HAND, Claim, ClaimVerdict, support
 from projsym.proof.ledger import load
 from projsym.proof.refusal import REFUSALS
 from projsym.proof.theorem import REGISTRY
@@ -34,6 +34,22 @@ def test_a_verdict_has_the_support_it_needs(claim: Claim) -> None:
             assert claim.hypotheses
         case ClaimVerdict.FALSE:
             assert refusals
+        case ClaimVerdict.OPEN | ClaimVerdict.INTERPRETATION:
+            assert claim.note and not claim.hypotheses
+
+
+def test_each_claim_is_made_once() -> None:
+    assert len({c.claim for c in CLAIMS}) == len(CLAIMS) == len(ABSTRACT) + len(SECOND_HAND)
+    assert all(c.claim.endswith(".") for c in CLAIMS)
+
+
+def test_the_share_that_the_reported_ratio_needs() -> None:
+    """54 % [III.6s] for the forms and sizes that the note names."""
+    from projsym.costs import FOLDED, STANDARD, D, H, batch, d_h, n
+
+    at = {batch: 1, H: 1, D: 256, d_h: 256, n: 20}
+    r, measured = float((STANDARD.forward / FOLDED.forward).subs(at)), 174 / 129
+    assert round(100 * r * (measured - 1) / (measured * (r - 1))) == 54
 
 
 def test_an_unknown_id_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
 
 
-@pytest.mark.parametrize("command", ["reproduce", "derive", "generate", "audit", "claims", "bench"])
+@pytest.mark.parametrize(
+    "command", ["reproduce", "derive", "generate", "audit", "claims", "soundness", "bench"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -30,6 +32,13 @@ def test_derive_prints_the_chain() -> None:
     for part in ("= { polarization }", "given  ‖k_j‖ = ρ for all j", "proved for all sizes", "it is false"):
         assert part in result.output
     assert result.output.endswith("1 of 1 theorems proved, 0 of 0 false claims refuted\n")
+
+
+def test_kinds_of_arguments_are_counted_apart_from_what_is_cited() -> None:
+    result = CliRunner().invoke(cli, ["derive", "--list", "II.5", "II.7"])
+    counted = next(x for x in result.output.splitlines() if x.startswith("by argument: "))
+    assert "2 limit with exact remainder" in counted and "1 contraposition with a witness" in counted
+    assert counted.endswith("; 3 use a cited lemma (tested on instances, not proved here)")
 
 
 def test_derive_json_contract() -> None:
@@ -130,7 +139,7 @@ def test_claims_json_contract() -> None:
     assert result.exit_code == 0
     entries = json.loads(result.output)
     assert all({"claim", "verdict", "theorems", "note"} <= e.keys() for e in entries)
-    allowed = {"proved", "true under hypotheses", "false as stated", "measured", "open"}
+    allowed = {"proved", "true under hypotheses", "false as stated", "measured", "open", "interpretation"}
     assert {e["verdict"] for e in entries} <= allowed
 
 

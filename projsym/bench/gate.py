@@ -14,7 +14,10 @@ from projsym.bounds import forward_bound
 
 Array: TypeAlias = NDArray[Any]
 
-PEER_EXP_ERROR = {"float32": 20 * 2.0**-23, "float64": 20 * 2.0**-52}
+EXTENDED = np.finfo(np.longdouble).nmant == 63
+"""Whether long doubles are the 80-bit type, in which float64 has a reference that is better than itself."""
+
+PEER_EXP_ERROR = {"float32": 20 * 2.0**-23, "float64": 20 * 2.0**-52, "longdouble": 20 * 2.0**-63}
 """Relative error granted to a library's exponential: 20 units in the last place.
 
 It is the loosest that a peer states (the vectorised exponential of PyTorch's CPU attention); NumPy states
@@ -38,17 +41,18 @@ class Gate:
     keys (`projsym.runtime.manifest.Entry.order`); a peer may sum in any order and in any blocks.
 
     Guarantees: an output that passes differs from the exact mean by at most the bound of `forward_bound` for
-    its dtype, plus twice that of the reference, which is itself a float64 evaluation. Cannot see: an error
+    its dtype, plus twice that of the reference, an evaluation in float64, or in 80 bits for float64 inputs
+    where there is such a type. Cannot see: an error
     below the bound, and input other than this. A weighted mean in base e is within the scope of the bound: it
     has the roundings of the base-two form, less those of ``log2(e)``.
     """
 
-    def __init__(self, q: Array, k: Array, v: Array, order: Mapping[str, int] | None = None) -> None:
+    def __init__(self, q: Array, k: Array, v: Array, order: Mapping[str, Any] | None = None) -> None:
         dtype = q.dtype.name
         self.reference = reference(q, k, v)
-        own = forward_bound(q, k, v, dtype=np.float64, exp_error=PEER_EXP_ERROR["float64"])
-        order = order or {"block": 1}
-        ours = forward_bound(q, k, v, dtype=dtype, block=order["block"], depth=order.get("depth"))
+        kind = "longdouble" if self.reference.dtype == np.longdouble else "float64"
+        own = forward_bound(q, k, v, dtype=kind, exp_error=PEER_EXP_ERROR[kind])
+        ours = forward_bound(q, k, v, dtype=dtype, **(order or {"block": 1}))
         self.ours = ours + own
         self.peer = forward_bound(q, k, v, dtype=dtype, block=1, exp_error=PEER_EXP_ERROR[dtype]) + own
 
@@ -57,18 +61,22 @@ class Gate:
         bound = self.peer if peer else self.ours
         if out.shape != self.reference.shape:
             return Agreement(False, math.inf, float(bound.max()))
-        error = np.abs(out - self.reference).max(axis=-1)
+        error = np.abs(out - self.reference).max(axis=-1).astype(np.float64)
         error = np.where(np.isnan(error), np.inf, error)
         equal = bool((error <= bound).all()) and bool(np.isfinite(bound).all())
         return Agreement(equal, float(error.max()), float(bound.max()))
 
 
 def reference(q: Array, k: Array, v: Array) -> Array:
-    """The mean in float64, (H, n, d_v), by other code than any peer's: head by head, divided last."""
-    out = np.empty((*q.shape[:-1], v.shape[-1]))
+    """The mean, (H, n, d_v), by other code than any peer's: head by head, divided last.
+
+    In float64, or in the extended type for float64 inputs where there is one.
+    """
+    wide = np.longdouble if EXTENDED and q.dtype == np.float64 else np.float64
+    out = np.empty((*q.shape[:-1], v.shape[-1]), wide)
     for h in range(len(q)):
-        qs, ks, vs = (x[h].astype(np.float64) for x in (q, k, v))
-        weights = np.einsum("jd,id->ij", ks, qs / math.sqrt(q.shape[-1]), optimize=True)
+        qs, ks, vs = (x[h].astype(wide) for x in (q, k, v))
+        weights = np.einsum("jd,id->ij", ks, qs / np.sqrt(wide(q.shape[-1])), optimize=True)
         weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
         out[h] = (weights @ vs) / weights.sum(axis=-1)[:, None]
     return out

@@ -33,10 +33,24 @@ Bound = dict[sp.Symbol, Element]
 
 
 class Evaluator:
-    """Evaluates terms at one instance. `free` gives the set that each free index belongs to."""
+    """Evaluates terms at one instance. `free` gives the set that each free index belongs to.
+
+    A sum that occurs again with the same members for its indices is looked up: a mean is in every residual.
+    """
 
     def __init__(self, instance: Instance, free: dict[sp.Symbol, str]) -> None:
         self.instance, self.free = instance, free
+        self.known: dict[Any, Any] = {}
+        self.indices: dict[Any, tuple[sp.Symbol, ...]] = {}
+
+    def once(self, e: Any, bound: Bound, evaluate: Any) -> Any:
+        """``evaluate(e, bound)``, remembered for the members that the bound indices in `e` stand for."""
+        if e not in self.indices:
+            self.indices[e] = tuple(s for s in e.free_symbols if s.is_integer)
+        key = (e, tuple(bound.get(i) for i in self.indices[e]))
+        if key not in self.known:
+            self.known[key] = evaluate(e, bound)
+        return self.known[key]
 
     def __call__(self, term: Any) -> list[arb]:
         """The value: one ball for a scalar, one for each component of a vector."""
@@ -85,13 +99,10 @@ class Evaluator:
                 pairs = zip(*[self.vector(v, bound) for v in e.args], strict=True)
                 return sum((x * y for x, y in pairs), arb(0))
             case FiniteSum():
-                body, j, over = e.args
-                members = self.members(over, bound)
-                return sum((self.scalar(body, {**bound, j: m}) for m in members), arb(0))
+                return self.once(e, bound, self._sum)
             case Softmax():
                 body, j, over, at = e.args
-                members = self.members(over, bound)
-                below = sum((self.scalar(body, {**bound, j: m}).exp() for m in members), arb(0))
+                below = self.once(FiniteSum(sp.exp(body), j, over), bound, self._sum)
                 return self.scalar(body, {**bound, j: self.element(at, bound)}).exp() / below
             case sp.Max() | sp.Min():
                 values = [self.scalar(a, bound) for a in e.args]
@@ -101,6 +112,17 @@ class Evaluator:
         if type(e).__name__ == "exp2":
             return (self.scalar(e.args[0], bound) * arb(2).log()).exp()
         raise TypeError(f"cannot evaluate {e.func.__name__}")
+
+    def _sum(self, e: FiniteSum, bound: Bound) -> arb:
+        body, j, over = e.args
+        return sum((self.scalar(body, {**bound, j: m}) for m in self.members(over, bound)), arb(0))
+
+    def _vector_sum(self, e: VectorSum, bound: Bound) -> Vec:
+        body, j, over = e.args
+        out = [arb(0)] * self.instance.dimension(e.space.name)
+        for m in self.members(over, bound):
+            out = [a + b for a, b in zip(out, self.vector(body, {**bound, j: m}), strict=True)]
+        return out
 
     def _power(self, x: arb, exponent: sp.Expr, bound: Bound) -> arb:
         if not exponent.is_Integer:
@@ -123,12 +145,7 @@ class Evaluator:
                 c = self.scalar(v.args[0], bound)
                 return [c * x for x in self.vector(v.args[1], bound)]
             case VectorSum():
-                body, j, over = v.args
-                out = [arb(0)] * self.instance.dimension(v.space.name)
-                for m in self.members(over, bound):
-                    part = self.vector(body, {**bound, j: m})
-                    out = [a + b for a, b in zip(out, part, strict=True)]
-                return out
+                return self.once(v, bound, self._vector_sum)
             case VectorApply():
                 return self._apply(self.vector(v.args[0], bound), v.args[1], v.args[0].space.name)
         raise TypeError(f"cannot evaluate {type(v).__name__}")

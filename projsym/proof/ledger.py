@@ -117,6 +117,7 @@ def proof_json(p: Proof) -> dict[str, Any]:
         "verdict": p.verdict.name,
         "hypotheses": [h.statement for h in t.assumptions],
         "definitions": [h.statement for h in t.given if not h.assumed],
+        "references": list(t.references),
         "steps": [
             {
                 "law": str(s.step.reason),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -72,8 +73,8 @@ def differ(
     left: Any, right: Any, given: Sequence[Hypothesis], instance: Instance
 ) -> tuple[Witness | None, float]:
     """Both sides at a given instance."""
-    a, b = unfold(left, given), unfold(right, given)
-    evaluate = Evaluator(instance, free_indices([a, b]))
+    a, b, free = _unfolded(left, right, tuple(given))
+    evaluate = Evaluator(instance, free)
     u, v = evaluate(a), evaluate(b)
     pairs = list(zip(u, v, strict=True))
     if all(x.is_finite() and y.is_finite() for x, y in pairs):
@@ -81,6 +82,13 @@ def differ(
             return Witness(instance.described(), _show(u), _show(v)), 0.0
         return None, max(float(max(x.rad(), y.rad())) for x, y in pairs)
     return None, float("nan")
+
+
+@lru_cache(maxsize=64)
+def _unfolded(left: Any, right: Any, given: tuple[Hypothesis, ...]) -> tuple[Any, Any, dict[sp.Symbol, str]]:
+    """Both sides unfolded and where their free indices belong: the same at every instance."""
+    a, b = unfold(left, given), unfold(right, given)
+    return a, b, free_indices([a, b])
 
 
 def unfold(term: Any, given: Iterable[Hypothesis]) -> Any:

@@ -39,6 +39,8 @@ def explain(p: Proof, width: int = 100) -> str:
     lines += [f"     hence {x}" for x in conclusions(p)]
     for lemma in lemmas(t):
         lines.append(f"     uses lemma   {lemma.name} (cited, tested on instances): {lemma.statement}")
+        lines.append(f"                  {lemma.reference}")
+    lines += [f"     source       {r}" for r in t.references]
     lines.append(f"     checked      {_checked(p.checked)}")
     for n in p.needs:
         lines.append(f"     needed       without “{n.hypothesis.name}” {_without(n.verdict)}")

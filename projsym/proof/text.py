@@ -24,7 +24,7 @@ from projsym.algebra.terms import (
 ADD, MUL, POW, ATOM = range(4)
 LATEX = {
     "W⁺": "W^{+}", "τ": r"\tau", "σ": r"\sigma", "ρ": r"\rho", "ξ": r"\xi", "γ": r"\gamma", "β": r"\beta",
-    "ε": r"\varepsilon", "Γ": r"\Gamma", "x̂": r"\hat{x}",
+    "ε": r"\varepsilon", "η": r"\eta", "λ": r"\lambda", "Γ": r"\Gamma", "x̂": r"\hat{x}",
 }  # fmt: skip
 BOUND = "jlirstuvabc"
 

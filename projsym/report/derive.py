@@ -42,9 +42,11 @@ def theorem(entry: dict[str, Any]) -> Html:
             lines.append(tag("li", step["before"], cls="math"))
         law = (f"= {{ {step['law']} }} ", verdict(step["verdict"]), f" {number(step['ms'])} ms")
         lines += [tag("li", *law, cls="law"), tag("li", step["after"], cls="math")]
+    kind = tag("p", f"argument: {entry['argument']}", cls="soft") if "argument" in entry else Html()
     given = tag("p", "given: ", "; ".join(entry["hypotheses"]) or "nothing", cls="soft")
     return details(
         _summary(entry, verdict(entry["verdict"])),
+        kind,
         given,
         tag("ul", *lines, cls="chain"),
         _conclusion(entry),
@@ -72,10 +74,17 @@ def _summary(entry: dict[str, Any], mark: Html) -> Html:
 
 
 def _conclusion(entry: dict[str, Any]) -> Html:
-    """What follows from the chain by a lemma that is cited, not proved here."""
-    if not (c := entry.get("conclusion")):
-        return Html()
-    return tag("p", f"hence {c['statement']}, by a cited lemma: {c['lemma']} ({c['reference']})", cls="soft")
+    """What follows from the chain: an inequality, a contradiction, or by a cited lemma; the sources."""
+    told = []
+    if c := entry.get("certificate"):
+        told.append(f"hence {c['larger']} ≥ {c['smaller']}")
+    if c := entry.get("contradiction"):
+        told.append(f"hence {c['statement']}")
+    if c := entry.get("conclusion"):
+        told.append(f"hence {c['statement']}, by a cited lemma: {c['lemma']} ({c['reference']})")
+    if references := entry.get("references"):
+        told.append(f"source: {'; '.join(references)}")
+    return join([tag("p", x, cls="soft") for x in told])
 
 
 def _oracle(oracle: dict[str, Any]) -> Html:

@@ -48,7 +48,7 @@ class Entry:
 
         Every block is summed on its own, from zero, in some order, and added to the sums so far once: an
         addend goes through at most the additions of its block and one for each block. The C kernels add the
-        products of a score in the order of the features.
+        products of a score in the order of the features and the keys of a block in their order.
         """
         block = self.block[target]
         return {

@@ -9,10 +9,21 @@ import math
 import numpy as np
 import pytest
 
-from projsym import get_num_threads, set_num_threads
+from projsym import get_num_threads, project, set_num_threads
 from projsym.attention import attention
-from projsym.bench import Shape, environment, fma_peak, notes, peak, peers, read_bandwidth, run, timing
-from projsym.bench.gate import Gate, softmax_mean
+from projsym.bench import (
+    Shape,
+    environment,
+    fma_peak,
+    measure,
+    notes,
+    peak,
+    peers,
+    read_bandwidth,
+    run,
+    timing,
+)
+from projsym.bench.gate import EXTENDED, Gate, softmax_mean
 from projsym.bench.timing import Times, interleave
 from projsym.runtime.cache import compiled
 from projsym.runtime.compiler import find
@@ -72,6 +83,26 @@ def test_gate(dtype: str, peer: bool) -> None:
         assert not gate.check(bad, peer=peer).equal
     assert not gate.check(good[:, :-1], peer=peer).equal
     assert not gate.check(np.zeros_like(good), peer=peer).equal
+
+
+TIGHT = (
+    Shape(2, 256, 1024, 64),
+    Shape(8, 128, 128, 64),
+    Shape(64, 20, 20, 32),
+    Shape(1, 64, 512, 64, "float64"),
+)
+"""The shapes of the benchmark with fewer heads and queries."""
+
+
+@pytest.mark.parametrize("shape", TIGHT, ids=lambda s: "x".join(map(str, (*s.sizes, s.dtype))))
+@pytest.mark.parametrize("kernel", ["attention", "project"])
+def test_the_bound_is_within_a_hundred_times_the_error(shape: Shape, kernel: str) -> None:
+    q, k, v = measure._inputs(shape, kernel)
+    out = attention(q, k, v, backend="c") if kernel == "attention" else project(q, k, backend="c")
+    got = Gate(q, k, v, measure._order(kernel, shape)).check(out, peer=False)
+    assert got.equal
+    if shape.dtype == "float32" or EXTENDED:
+        assert got.err_bound <= 100 * got.max_abs_err
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -116,6 +116,45 @@ def test_a_crossover_separates_who_wins(pair: tuple[Form, Form]) -> None:
     assert tried == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "unknown", "expected"),
+    [
+        ("backward_recomputed", n, 4 * D * (2 * d_h - D) / (5 * (D - d_h))),
+        ("weight_gradients", d_h, D / 2),
+        ("parameters", d_h, D / 2),
+        ("prefill_traffic", d_h, D * (2 + blocks) / (2 * (1 + blocks))),
+        ("decode_traffic", n, 2 * H * (D - d_h) / (2 * H * d_h - D)),
+        ("backward_traffic", d_h, D * (2 + 2 * blocks) / (3 + 2 * blocks)),
+    ],
+)
+def test_the_other_crossovers_are_where_the_theorems_say(
+    name: str, unknown: sp.Symbol, expected: sp.Expr
+) -> None:
+    """Standard against folded: [III.6b], [III.5w], [III.6p], [IV.3g], [IV.3h], [IV.3i]; exact comparison."""
+
+    def count(form: Form) -> sp.Expr:
+        found = getattr(form, name)
+        return found() if callable(found) else found
+
+    (root,) = crossover(STANDARD, FOLDED, unknown, count)
+    assert sp.cancel(root - expected) == 0
+    at = {batch: 1, H: 3, D: 60, d_h: 50, n: 7, blocks: 4}
+    at.pop(unknown)
+    where = root.subs(at)
+    difference = sp.expand(count(STANDARD) - count(FOLDED)).subs(at)
+    sides = [difference.subs(unknown, where * x) for x in (sp.Rational(9, 10), sp.Rational(11, 10))]
+    assert where > 0 and sides[0] * sides[1] < 0
+
+
+def test_what_a_measured_ratio_asks_for() -> None:
+    """174 s against 129 s at D = 256 and n = 20: more than tying gives [III.6r, III.6a]."""
+    measured, at = sp.Rational(174, 129), {batch: 64, n: 20, D: 256, H: 8, d_h: 256}
+    tied, folded = ((STANDARD.forward / form.forward).subs(at) for form in (TIED, FOLDED))
+    assert tied < sp.Rational(4, 3) < measured < folded
+    share = folded * (measured - 1) / (measured * (folded - 1))
+    assert sp.Rational(53, 100) < share < sp.Rational(55, 100)
+
+
 def test_where_there_is_no_crossover() -> None:
     """Tied against standard: none. Folded: always wins for d_h ≥ D, never for narrow heads."""
     assert crossover(STANDARD, TIED) == ()

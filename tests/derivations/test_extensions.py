@@ -11,6 +11,8 @@ from projsym.proof.verdict import Proved, Refuted
 THEOREMS = {t.id: t for t in ledger.select()[0]}
 IDS = ["V.1", "V.1l", "V.1s", "V.1w", "V.1t", "V.1e", "V.1m", "V.1f", "V.2a", "V.2w", "V.2q", "V.2m", "V.2j"]
 IDS += ["V.3", "V.3r", "V.3e", "V.4", "V.4m", "V.4n", "V.4b", "V.5", "V.5r"]
+IDS += ["V.1n", "V.1lw", "V.1ls", "V.1lb", "V.1tb", "V.1eb", "V.1es", "V.1fc", "V.1fd", "V.1fj"]
+IDS += ["V.2", "V.2k", "V.2h", "V.2l", "V.3w", "V.3s", "V.3b", "V.4p", "V.4t", "V.5h"]
 EPS = np.finfo(float).eps
 
 

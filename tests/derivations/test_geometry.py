@@ -25,12 +25,12 @@ CHAPTER = [t for t in ledger.select()[0] if t.id.startswith("II.")]
 I, C, KL = Kind.IDENTITY, Kind.CERTIFICATE, Kind.KL_CERTIFICATE
 EXPECTED = {
     "II.1": I, "II.1d": KL, "II.1e": I, "II.2": I, "II.2p": C, "II.2q": C, "II.2s": I, "II.2v": I,
-    "II.3": I, "II.3c": KL, "II.4": KL, "II.4f": KL, "II.4d": I, "II.4p": KL,
+    "II.3": I, "II.3c": KL, "II.4": KL, "II.4f": KL, "II.4d": I, "II.4m": C, "II.4p": KL,
     "II.5": Kind.LIMIT, "II.5b": C, "II.5d": Kind.COEFFICIENT, "II.5e": Kind.COEFFICIENT, "II.5m": I,
     "II.5t": Kind.LIMIT, "II.5u": C, "II.5w": Kind.COEFFICIENT,
-    "II.6": Kind.LEMMA, "II.6c": I, "II.6t": Kind.LEMMA,
-    "II.7": I, "II.7b": C, "II.7m": I, "II.7c": Kind.CONTRAPOSITION, "II.7w": I,
-    "II.8": Kind.LEMMA, "II.8c": Kind.LEMMA, "II.8h": C, "II.8n": C, "II.8s": C,
+    "II.6": Kind.LEMMA, "II.6c": I, "II.6e": I, "II.6t": Kind.LEMMA,
+    "II.7": I, "II.7b": C, "II.7m": I, "II.7c": Kind.CONTRAPOSITION, "II.7k": I, "II.7w": I,
+    "II.8": Kind.LEMMA, "II.8b": I, "II.8c": Kind.LEMMA, "II.8h": C, "II.8n": C, "II.8s": C,
     "II.9": C, "II.9d": C, "II.9m": C, "II.9r": I, "II.9s": I, "II.9t": I, "II.9w": C,
     "II.10": I, "II.10o": I, "II.10p": I, "II.10s": I,
 }  # fmt: skip
