@@ -31,16 +31,28 @@ def cli() -> None:
 @click.argument("ids", nargs=-1, metavar="[ID | FILE.py]…")
 @as_json
 @click.option("--list", "list_", is_flag=True, help="One line for each theorem and refusal.")
-def derive(ids: tuple[str, ...], json_: bool, list_: bool) -> None:
+@click.option(
+    "--coq", type=click.Path(path_type=Path, file_okay=False), help="Write Coq files to this folder instead."
+)
+@click.option("--compile", "compile_", is_flag=True, help="Let coqc check what --coq writes.")
+def derive(ids: tuple[str, ...], json_: bool, list_: bool, coq: Path | None, compile_: bool) -> None:
     """Prove theorems and refute false claims, law by law.
 
     ID selects theorems or refusals (I.6 also selects I.6c); FILE.py adds the theorems of your own file and
     shows them. Without arguments: everything.
+
+    With --coq, theorems become Coq files, as far as the exporter can, and no proof of ours is shown.
     """
     from projsym.proof import ledger
     from projsym.proof.show import explain, explain_refusal
 
+    if coq is None and compile_:
+        raise click.UsageError("--compile goes with --coq")
+    if coq is not None and (json_ or list_):
+        raise click.UsageError("--coq goes with neither --json nor --list")
     theorems, refusals = _select(ids)
+    if coq is not None:
+        return _exit(_to_coq(coq, theorems, compile_))
     proofs, refutations = [], []
     for p in ledger.prove_all(theorems):
         proofs.append(p)
@@ -73,6 +85,35 @@ def _arguments(proofs: Sequence[Any]) -> str:
     cited = sum(bool(lemmas(p.theorem)) for p in proofs)
     kinds = ", ".join(f"{n} {kind}" for kind, n in counted.items() if n)
     return f"by argument: {kinds}; {cited} use a cited lemma (tested on instances, not proved here)"
+
+
+def _to_coq(folder: Path, theorems: Sequence[Any], compile_: bool) -> bool:
+    """Write and show what is exported; whether something is, and Coq accepts it if it is asked."""
+    from projsym.coq.compile import NoCoq, compile_files
+    from projsym.coq.write import BASE, files_of, write
+
+    written = write(folder, theorems)
+    for w in written:
+        by_hand = f"{w.hand_written} (by hand)" if w.hand_written else ""
+        files = ", ".join(filter(None, (w.generated, by_hand)))
+        click.echo(f"{w.theorem.id:<12} {files or 'not exported'}{': ' + w.reason if w.reason else ''}")
+    names = files_of(written)
+    exported = sum(w.generated is not None for w in written)
+    click.echo(f"{exported} of {len(written)} theorems exported; {len(names)} files and {BASE} in {folder}")
+    if not compile_:
+        click.echo("not checked by Coq: use --compile, or coq_makefile -f _CoqProject -o Makefile && make")
+        return bool(names)
+    good, axioms = True, set()
+    try:
+        for c in compile_files(folder, names):
+            good &= c.good
+            axioms |= {a for found in c.assumptions.values() for a in found}
+            refused = "refused: rests on " + ", ".join(c.refused) if c.refused else "compiles"
+            click.echo(f"{c.file:<24} {c.error or refused}")
+    except NoCoq as e:
+        raise click.ClickException(str(e)) from e
+    click.echo(f"every file compiles; axioms: {', '.join(sorted(axioms))}" if good else "REFUSED by Coq")
+    return good and bool(names)
 
 
 def _row(id: str, title: str, verdict: str) -> str:

@@ -82,7 +82,7 @@ def test_wheel_holds_the_tree(wheel: Path) -> None:
     modules |= {f"projsym/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "derivations").rglob("*.py")}
     data = {"projsym/py.typed"} | {
         p.relative_to(ROOT).as_posix()
-        for pattern in ("projsym/kernels/*", "projsym/audit/*.txt")
+        for pattern in ("projsym/kernels/*", "projsym/audit/*.txt", "projsym/coq/*.v")
         for p in ROOT.glob(pattern)
         if p.is_file()
     }
@@ -95,7 +95,7 @@ import importlib, pathlib, numpy as np
 import projsym
 from projsym.proof.ledger import load, select
 folder = pathlib.Path({folder!r})
-for name in ("projsym", "projsym.derivations", "projsym.report", "projsym.bench", "projsym.audit"):
+for name in ("projsym", "projsym.derivations", "projsym.report", "projsym.bench", "projsym.audit", "projsym.coq"):
     assert folder in pathlib.Path(importlib.import_module(name).__file__).parents, name
 q = np.eye(3)
 for backend in ("c", "numpy"):
