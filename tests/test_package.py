@@ -95,7 +95,8 @@ import importlib, pathlib, numpy as np
 import projsym
 from projsym.proof.ledger import load, select
 folder = pathlib.Path({folder!r})
-for name in ("projsym", "projsym.derivations", "projsym.report", "projsym.bench", "projsym.audit", "projsym.coq"):
+parts = ("derivations", "report", "bench", "audit", "coq")
+for name in ("projsym", *("projsym." + part for part in parts)):
     assert folder in pathlib.Path(importlib.import_module(name).__file__).parents, name
 q = np.eye(3)
 for backend in ("c", "numpy"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sympy as sp
 
@@ -36,20 +36,20 @@ class Names:
         require_defined(e)
         match e:
             case VectorSymbol():
-                self.vectors[e.name] = e.space.name
+                _declare(self.vectors, e.name, e.space.name)
                 self.spaces.add(e.space.name)
             case ZeroVector():
                 self.spaces.add(e.space.name)
             case VectorElement():
-                self.families[e.family] = e.space.name
+                _declare(self.families, e.family, e.space.name)
                 self.spaces.add(e.space.name)
                 self._index(e.index, bound)
             case ScalarElement():
-                self.members[e.family] = bool(e.is_positive)
+                _declare(self.members, e.family, bool(e.is_positive))
                 self._index(e.index, bound)
             case LinearMap():
                 for letter in e.letters:
-                    self.maps[letter.name] = (letter.source, letter.target)
+                    _declare(self.maps, letter.name, (letter.source, letter.target))
                 self.spaces |= {e.source.name, e.target.name}
             case IndexSet():
                 self.sets[e.name] = e
@@ -64,13 +64,15 @@ class Names:
                 self._index(e.args[3], bound)
             case sp.Symbol():
                 if e not in bound:
-                    self.scalars[e.name] = bool(e.is_positive)
+                    _named(e)
+                    _declare(self.scalars, e.name, bool(e.is_positive))
             case _:
                 for a in e.args:
                     self.visit(a, bound)
 
     def _index(self, i: sp.Symbol, bound: frozenset[sp.Symbol]) -> None:
         if i not in bound:
+            _named(i)
             self.indices[i] = identifier(i.name)
 
     def declarations(self) -> Iterator[str]:
@@ -97,6 +99,20 @@ class Names:
             yield f"Variable {identifier(n)} : Index -> R."
             if positive:
                 yield f"Hypothesis positive_{identifier(n)} : forall l0, 0 < {identifier(n)} l0."
+
+
+Value = TypeVar("Value")
+
+
+def _declare(known: dict[str, Value], name: str, value: Value) -> None:
+    """Letters are told apart by name here, so one name must not stand for two."""
+    if known.setdefault(name, value) != value:
+        raise NotExported(f"the name {name!r} has two declarations")
+
+
+def _named(s: sp.Symbol) -> None:
+    if isinstance(s, sp.Dummy):
+        raise NotExported(f"the free dummy symbol {s}")
 
 
 @dataclass(frozen=True)

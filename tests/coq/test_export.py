@@ -100,6 +100,8 @@ def test_the_same_text_for_every_hash_seed() -> None:
         (total(lambda l: sp.sqrt(norm2(k[l]))), total(lambda l: sp.sqrt(norm2(k[l]))), "the power 1/2"),
         (norm2(VectorSymbol("test")), norm2(VectorSymbol("test")), "'test'"),
         (sp.Symbol("t") * T, T, "two letters, 't' and 't'"),
+        (sp.Symbol("x", positive=True) + sp.Symbol("x"), sp.Symbol("x"), "'x' has two declarations"),
+        (sp.Dummy("x") + sp.Dummy("x"), sp.Symbol("x"), "the free dummy symbol _x"),
         (sp.Symbol("α") + sp.Symbol("alpha"), sp.Symbol("α"), "are alpha in Coq"),
     ],
 )
