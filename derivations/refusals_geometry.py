@@ -345,3 +345,21 @@ def divergence_reversed() -> Sides:
 def dot_product_score() -> Sides:
     out = attend(lambda j: inner(q, k[j]) / σ**2, k)
     return inner(out - q, h), σ**2 * directional(sp.log(density(q)), {q: h})
+
+
+@refusal(
+    "VI.g24",
+    "mean shift converges linearly to each of its fixed points: DP is below 1 there",
+    repair="at modes with a definite Hessian, or everywhere for σ > diam(K)/2",
+    repaired_by=("V.5h", "II.7b", "II.7m"),
+    at=At(
+        vectors={"q": (0,), "h": (1,)},
+        families={"k": [(2,), (-2,)]},
+        scalars={"sigma": 1},
+        dimensions={"E": 1},
+    ),
+)
+def every_fixed_point_attracts() -> Sides:
+    """Keys ±2, σ = 1: 0 is a fixed point and there P stretches by 4. At σ = 2 it stretches by 1 exactly, and
+    the iteration converges, but more slowly than any geometric sequence."""
+    return sp.Max(STRETCHED, norm2(h)), norm2(h)
