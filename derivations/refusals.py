@@ -9,6 +9,7 @@ from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import attend, inner, norm2, softmax, total
 from projsym.algebra.terms import LinearMap, VectorSymbol
 from projsym.proof.refusal import At, refusal
+from projsym.proof.theorem import shown
 
 from .computation import IJ, I, J, a, accumulator, m1, m2, normaliser
 from .folding import keys as layer_keys
@@ -234,17 +235,20 @@ def accumulators_added() -> Sides:
     return accumulator(IJ, m), accumulator(I, m1) + accumulator(J, m2)
 
 
+MOVED_BY_KEYS = shown("D_k ⟨g, P⟩ [H]", directional(inner(g, P), {k: H}))
+
+
 @refusal(
     "VI.v12", "the key gradient is w_j g", repair="plus the path through the weights", repaired_by=("III.2",)
 )
 def key_gradient_without_weights() -> Sides:
-    return directional(inner(g, P), {k: H}), total(lambda j: gaussian(j) * inner(g, H[j]))
+    return MOVED_BY_KEYS, total(lambda j: gaussian(j) * inner(g, H[j]))
 
 
 @refusal("VI.v13", "the key gradient has r_j (k_j − q)/σ²", repair="q − k_j", repaired_by=("III.2",))
 def key_gradient_sign() -> Sides:
     return (
-        directional(inner(g, P), {k: H}),
+        MOVED_BY_KEYS,
         total(lambda j: gaussian(j) * inner(g + (inner(k[j] - P, g) / σ**2) * (k[j] - q), H[j])),
     )
 
@@ -252,6 +256,6 @@ def key_gradient_sign() -> Sides:
 @refusal("VI.v14", "the bandwidth gradient has σ²", repair="σ³", repaired_by=("III.3",))
 def bandwidth_power() -> Sides:
     return (
-        directional(inner(g, P), {σ: sp.S.One}),
+        shown("D_σ ⟨g, P⟩", directional(inner(g, P), {σ: sp.S.One})),
         total(lambda j: gaussian(j) * inner(k[j] - P, g) * norm2(q - k[j])) / σ**2,
     )

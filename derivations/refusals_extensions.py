@@ -8,6 +8,7 @@ from projsym.algebra.derivative import directional
 from projsym.algebra.scalars import attend, inner, norm2, softmax, total
 from projsym.algebra.sets import DisjointUnion, Singleton
 from projsym.proof.refusal import At, refusal
+from projsym.proof.theorem import shown
 
 from . import dictionary, extensions, radial, streams, surfaces, tied
 from .identity import a, keys_equal
@@ -117,7 +118,7 @@ def kernel_mean_is_affine() -> Sides:
 def epanechnikov_weighted() -> Sides:
     parabola, near, h = radial.parabola, radial.NEAR, radial.h
     return (
-        σ**2 / 2 * directional(total(parabola, near), {q: h}),
+        shown("(σ²/2) D_q Σ_near g [h]", σ**2 / 2 * directional(total(parabola, near), {q: h})),
         inner(total(lambda j: parabola(j) * (k[j] - q), near), h),
     )
 

@@ -12,6 +12,7 @@ from projsym.algebra.substitute import substitute
 from projsym.algebra.terms import LinearMap
 from projsym.costs import FOLDED, STANDARD, TIED, distance_extra
 from projsym.proof.refusal import At, refusal
+from projsym.proof.theorem import shown
 
 from . import costs, forms, learning
 from .identity import a
@@ -143,7 +144,10 @@ def step(*roles: int) -> list[Any]:
 )
 def train_alike_from_equal() -> Sides:
     """Outputs after one step: key and value weights of their own against one weight in both roles."""
-    return head(*step(0, 1)), head(*step(0, 0))
+    return (
+        shown("the output after a step of two weights", head(*step(0, 1))),
+        shown("the output after a step of one weight in both roles", head(*step(0, 0))),
+    )
 
 
 directions = learning.H
@@ -157,7 +161,7 @@ directions = learning.H
 )
 def tied_key_gradient() -> Sides:
     path = total(lambda j: (learning.dot(j) * inner(k[j] - T, g) / τ) * inner(q, directions[j]))
-    return directional(inner(g, T), {k: directions}), path
+    return shown("D_k ⟨g, T⟩ [H]", directional(inner(g, T), {k: directions})), path
 
 
 @refusal(
@@ -168,7 +172,7 @@ def tied_key_gradient() -> Sides:
 )
 def query_gradient_without_output() -> Sides:
     plain = total(lambda j: (costs.w(j) * inner(v[j], costs.f) / τ) * k[j])
-    return directional(inner(costs.f, costs.O), {q: costs.h}), inner(plain, costs.h)
+    return shown("D_q ⟨f, O⟩ [h]", directional(inner(costs.f, costs.O), {q: costs.h})), inner(plain, costs.h)
 
 
 @refusal(
@@ -181,7 +185,7 @@ def folded_output_gradient() -> Sides:
     t, p = costs.t, costs.folded_mean(costs.y)
     moving = inner(costs.g, p @ costs.B + t * (p @ costs.dB))
     return (
-        substitute(directional(moving, {t: sp.S.One}), {t: sp.S.Zero}),
+        shown("D_B ⟨g, P B⟩ [dB]", substitute(directional(moving, {t: sp.S.One}), {t: sp.S.Zero})),
         inner(x[i] @ costs.dB, costs.g),
     )
 

@@ -10,7 +10,7 @@ from projsym.algebra.terms import LinearMap, VectorFamily
 from projsym.proof.certificate import divergence
 from projsym.proof.hypotheses import equal_norms
 from projsym.proof.refusal import At, refusal
-from projsym.proof.theorem import coefficient
+from projsym.proof.theorem import coefficient, shown
 
 from .geometry import (
     P,
@@ -36,7 +36,8 @@ Sides = tuple[Any, Any]
 PLUS_MINUS: dict[str, Any] = {"families": {"k": [(1,), (-1,)]}, "dimensions": {"E": 1}}
 """Two keys, 1 and −1."""
 ZERO_ONE: dict[str, Any] = {"families": {"k": [(0,), (1,)]}, "dimensions": {"E": 1}}
-STRETCHED = inner(h, directional(P, {q: h}))
+STRETCHED = shown("⟨h, D_q P [h]⟩", inner(h, directional(P, {q: h})))
+SCORE = directional(sp.log(density(q)), {q: h})
 
 
 @refusal(
@@ -93,7 +94,10 @@ values = VectorFamily("value")
 def symmetric_jacobian() -> Sides:
     """Keys along one axis, values along the other."""
     out = attend(lambda j: inner(q, k[j]) / τ, values)
-    return inner(g, directional(out, {q: h})), inner(h, directional(out, {q: g}))
+    return (
+        shown("⟨g, D_q SDPA [h]⟩", inner(g, directional(out, {q: h}))),
+        shown("⟨h, D_q SDPA [g]⟩", inner(h, directional(out, {q: g}))),
+    )
 
 
 @refusal(
@@ -104,7 +108,8 @@ def symmetric_jacobian() -> Sides:
     at=At(vectors={"q": (0,), "h": (1,)}, scalars={"sigma": 1}, **ZERO_ONE),
 )
 def jacobian_without_mean() -> Sides:
-    return directional(P, {q: h}), total(lambda j: (w(j) * inner(k[j], h)) * k[j]) / σ**2
+    moved = shown("D_q P [h]", directional(P, {q: h}))
+    return moved, total(lambda j: (w(j) * inner(k[j], h)) * k[j]) / σ**2
 
 
 @refusal(
@@ -127,7 +132,7 @@ def pairs_without_half() -> Sides:
     at=At(vectors={"q": (1,), "h": (1,)}, scalars={"sigma": 2}, **PLUS_MINUS),
 )
 def tweedie_bandwidth() -> Sides:
-    return inner(P - q, h), σ * directional(sp.log(density(q)), {q: h})
+    return inner(P - q, h), shown("σ D_q log density [h]", σ * SCORE)
 
 
 @refusal(
@@ -138,7 +143,7 @@ def tweedie_bandwidth() -> Sides:
     at=At(vectors={"q": (1,), "h": (1,)}, scalars={"sigma": 1}, **PLUS_MINUS),
 )
 def tweedie_sign() -> Sides:
-    return inner(P, h), inner(q, h) - σ**2 * directional(sp.log(density(q)), {q: h})
+    return inner(P, h), shown("⟨q, h⟩ − σ² D_q log density [h]", inner(q, h) - σ**2 * SCORE)
 
 
 @refusal(
@@ -149,7 +154,7 @@ def tweedie_sign() -> Sides:
     at=At(vectors={"q": (1,), "h": (1,)}, scalars={"sigma": 1}, **PLUS_MINUS),
 )
 def residual_sign() -> Sides:
-    return inner(q + (q - P), h), inner(q, h) + σ**2 * directional(sp.log(density(q)), {q: h})
+    return inner(q + (q - P), h), shown("⟨q, h⟩ + σ² D_q log density [h]", inner(q, h) + σ**2 * SCORE)
 
 
 @refusal(
@@ -184,7 +189,7 @@ def decrease_without_divergence() -> Sides:
 )
 def without_third_moment() -> Sides:
     """Keys 0, 0, 3 (mean 1): covariance 2, so −2 against −2 − 1."""
-    return coefficient("", wide, β).term, covariance(q - MEAN)
+    return coefficient("∂P/∂β at β = 0, β = 1/σ²", wide, β), covariance(q - MEAN)
 
 
 equal = equal_norms(k)
@@ -204,7 +209,7 @@ equal = equal_norms(k)
     ),
 )
 def equal_norms_with_mean() -> Sides:
-    return coefficient("", wide, β).term, covariance(q - MEAN)
+    return coefficient("∂P/∂β at β = 0, β = 1/σ²", wide, β), covariance(q - MEAN)
 
 
 @refusal(
@@ -322,7 +327,10 @@ def half_the_bound() -> Sides:
 )
 def potential_sign() -> Sides:
     wrong = σ**2 * sp.log(total(lambda j: sp.exp((inner(q, k[j]) + norm2(k[j]) / 2) / σ**2)))
-    return directional(wrong, {q: h}), directional(potential(q), {q: h})
+    return (
+        shown("D_q σ² log Σ_j exp((⟨q, k_j⟩ + ½‖k_j‖²)/σ²) [h]", directional(wrong, {q: h})),
+        shown("D_q φ [h], φ of II.3", directional(potential(q), {q: h})),
+    )
 
 
 @refusal(
@@ -344,4 +352,22 @@ def divergence_reversed() -> Sides:
 )
 def dot_product_score() -> Sides:
     out = attend(lambda j: inner(q, k[j]) / σ**2, k)
-    return inner(out - q, h), σ**2 * directional(sp.log(density(q)), {q: h})
+    return inner(out - q, h), shown("σ² D_q log density [h]", σ**2 * SCORE)
+
+
+@refusal(
+    "VI.g24",
+    "mean shift converges linearly to each of its fixed points: DP is below 1 there",
+    repair="at modes with a definite Hessian, or everywhere for σ > diam(K)/2",
+    repaired_by=("V.5h", "II.7b", "II.7m"),
+    at=At(
+        vectors={"q": (0,), "h": (1,)},
+        families={"k": [(2,), (-2,)]},
+        scalars={"sigma": 1},
+        dimensions={"E": 1},
+    ),
+)
+def every_fixed_point_attracts() -> Sides:
+    """Keys ±2, σ = 1: 0 is a fixed point and there P stretches by 4. At σ = 2 it stretches by 1 exactly, and
+    the iteration converges, but more slowly than any geometric sequence."""
+    return shown("max(⟨h, D_q P [h]⟩, ‖h‖²)", sp.Max(STRETCHED.term, norm2(h))), norm2(h)

@@ -66,7 +66,11 @@ def refused(refutation: Refutation) -> Page:
     r = refutation.refusal
     lines = [f"**[{r.id}] “{_prose(r.claim)}”**: *{refutation.verdict.name}*", ""]
     lines += [f"- given {_prose(h.statement)}" for h in r.given]
-    lines += ["", rf"$${latex(r.left)} \;\overset{{?}}{{=}}\; {latex(r.right)}$$", ""]
+    left, right = (
+        rf"\text{{{told}}}" if told else latex(side)
+        for side, told in zip((r.left, r.right), r.shown, strict=True)
+    )
+    lines += ["", rf"$${left} \;\overset{{?}}{{=}}\; {right}$$", ""]
     if isinstance(refutation.verdict, Refuted):
         w = refutation.verdict.witness
         at = ", ".join(f"{n} = {v}" for n, v in w.inputs)

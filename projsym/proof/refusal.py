@@ -56,7 +56,8 @@ class Refusal:
     """A false claim ``left = right`` under `given`, and the true statements that repair it.
 
     repaired_by: ids of theorems; `repair`: the condition in words. at: a witness a person can follow;
-    without it the smallest that the search finds is used.
+    without it the smallest that the search finds is used. shown: how to print a side whose structure is not
+    the best way to read it (a derivative, say).
     """
 
     id: str
@@ -67,6 +68,7 @@ class Refusal:
     repaired_by: tuple[str, ...]
     given: tuple[Hypothesis, ...] = ()
     at: At | None = None
+    shown: tuple[str | None, str | None] = (None, None)
 
     def refute(self) -> Refuted | Unknown:
         """``Refuted`` with disjoint balls, or ``Unknown``; never an opinion."""
@@ -103,11 +105,14 @@ def refusal(
     given: Sequence[Hypothesis] = (),
     at: At | None = None,
 ) -> Callable[[Sides], Refusal]:
-    """Register the refusal of the equation whose two sides the decorated function returns."""
+    """Register the refusal of the equation whose two sides the decorated function returns.
+
+    A side is a term, or a line made with :func:`projsym.proof.theorem.shown`.
+    """
 
     def register(sides: Sides) -> Refusal:
-        left, right = sides()
-        r = Refusal(id, claim, left, right, repair, tuple(repaired_by), tuple(given), at)
+        (left, first), (right, second) = (_side(x) for x in sides())
+        r = Refusal(id, claim, left, right, repair, tuple(repaired_by), tuple(given), at, (first, second))
         known = REFUSALS.get(id)
         if known is not None and known.claim != claim:
             raise ValueError(f"refusal id {id!r} is taken by {known.claim!r}")
@@ -115,3 +120,8 @@ def refusal(
         return r
 
     return register
+
+
+def _side(x: Any) -> tuple[Any, str | None]:
+    """A term and its text; lines are known by their attribute, as their module imports this one."""
+    return (x.term, x.text) if hasattr(x, "term") else (x, None)

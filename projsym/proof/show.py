@@ -52,7 +52,8 @@ def explain_refusal(r: Refutation) -> str:
     x = r.refusal
     lines = [f"{x.id}  {x.claim}   {r.verdict.name}"]
     lines += [f"     given  {h.statement}" for h in x.given]
-    lines += [f"     claim  {text(x.left)}", f"          = {text(x.right)}"]
+    left, right = x.shown
+    lines += [f"     claim  {left or text(x.left)}", f"          = {right or text(x.right)}"]
     if isinstance(r.verdict, Refuted):
         w = r.verdict.witness
         lines.append(f"     false at  {', '.join(f'{n} = {v}' for n, v in w.inputs)}")

@@ -173,6 +173,8 @@ class Printer:
                 return self.add(list(v.args), n), ADD
             case VectorScale():
                 c, u = v.args
+                if c == 1:
+                    return self.vector(u, n)
                 if c == -1:
                     return ("-" if s.latex else "−") + self.show(u, n, MUL), ADD
                 return f"{self.show(c, n, POW)} {self.show(u, n, MUL)}", MUL

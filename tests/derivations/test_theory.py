@@ -223,3 +223,16 @@ def test_the_recursion_gives_the_first_order_output() -> None:
     recursive = (values + q @ matrix / τ) / (mass + q @ keys / τ)
     w = np.exp(-γ * (t[-1] - t)) * (1 + k @ q / τ)
     assert np.abs(recursive - w @ v / w.sum()).max() <= 1e3 * np.finfo(float).eps * np.abs(v).max()
+
+
+UNREDUCED = re.compile(r"(?<![\w.)²³⁴])[01] [\w(⟨‖]| 0 \+|\+ 0\b")
+"""What a derivative leaves behind before anything is collected: ``1 h``, ``0 + …``."""
+
+
+def test_no_line_shows_a_derivative_as_it_is_taken() -> None:
+    for t in THEOREMS:
+        for line in (t.steps[0].before, *[s.after for s in t.steps]):
+            assert not UNREDUCED.search(line.text or text(line.term)), t.id
+    for r in REFUSALS:
+        for side, told in zip((r.left, r.right), r.shown, strict=True):
+            assert not UNREDUCED.search(told or text(side)), r.id
