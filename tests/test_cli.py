@@ -17,7 +17,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
 
 
-@pytest.mark.parametrize("command", ["reproduce", "derive", "generate", "audit", "claims", "bench"])
+@pytest.mark.parametrize(
+    "command", ["reproduce", "derive", "generate", "audit", "claims", "notebooks", "bench"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
