@@ -236,6 +236,8 @@ def notebooks(names: tuple[str, ...], execute: bool, check: bool, folder: Path) 
             made = book.executed(path)
         except ImportError as e:
             raise click.ClickException(f'{e}; install projsym with the extra "notebooks"') from e
+        except RuntimeError as e:
+            raise click.ClickException(str(e)) from e
         lines = book.differences(book.read(path), made)
         if execute:
             book.write(made, path)

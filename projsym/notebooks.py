@@ -6,6 +6,7 @@ of a stream joined; every text as a list of lines, as Jupyter stores it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +20,7 @@ TIMING = "nbval-ignore-output"
 """The tag of a cell whose outputs are measurements."""
 
 _TIMEOUT = 600  # seconds a cell
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # what a terminal takes as a colour
 
 Notebook = Any
 """A notebook of nbformat: a dictionary whose keys are attributes as well."""
@@ -49,16 +51,21 @@ def read(path: Path) -> Notebook:
 def executed(path: Path) -> Notebook:
     """The notebook after a run from top to bottom in a new kernel, normalised; nothing is written.
 
-    A cell that raises ends the run with nbclient's CellExecutionError, which shows the cell.
+    Raises RuntimeError with the cell and its traceback for the first cell that raises.
     """
     import nbclient
+    from nbclient.exceptions import CellExecutionError
 
     book = read(path)
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     where = {"metadata": {"path": str(path.parent)}}
-    nbclient.NotebookClient(book, timeout=_TIMEOUT, kernel_name="python3", resources=where).execute()
+    client = nbclient.NotebookClient(book, timeout=_TIMEOUT, kernel_name="python3", resources=where)
+    try:
+        client.execute()
+    except CellExecutionError as e:
+        raise RuntimeError(f"{path}: {_COLOUR.sub('', str(e))}") from e
     return normalised(book, path.stem)
 
 

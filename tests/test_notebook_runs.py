@@ -91,5 +91,16 @@ def test_names_are_beginnings_and_unknown_ones_are_named(folder: Path) -> None:
     assert run("--folder", str(folder / "none")).exit_code == 2
 
 
+def test_a_cell_that_fails_is_shown_and_nothing_is_written(folder: Path) -> None:
+    path = folder / "07_short.ipynb"
+    book = notebooks.read(path)
+    book.cells.append(new_code_cell("assert 1 == 2, 'no'"))
+    nbformat.write(book, path)
+    before = path.read_bytes()
+    result = run("--execute", "--folder", str(folder))
+    assert result.exit_code == 1 and "AssertionError: no" in result.output and "\x1b" not in result.output
+    assert path.read_bytes() == before
+
+
 def test_execute_and_check_exclude_each_other(folder: Path) -> None:
     assert run("--execute", "--check", "--folder", str(folder)).exit_code == 2

@@ -19,7 +19,7 @@ from projsym.display import Page, counterexamples, ledger, page, refused, table
 from projsym.notebooks import METADATA, TIMING
 from projsym.proof.prove import prove
 from projsym.proof.verdict import ProofError
-from projsym.testing import assert_proved, assert_refuted, assert_within
+from projsym.testing import Record, assert_proved, assert_refuted, assert_within
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -170,6 +170,20 @@ def test_the_ledger_tells_proofs_citations_and_refutations_apart() -> None:
     assert plain.endswith("| equal norms | algebraic identity | proved |")
     assert cited.endswith("proved; cites: linear independence of exponentials |")
     assert "| witness | refuted; true is: equal key norms" in false
+
+
+def test_a_record_keeps_what_it_showed_and_nothing_that_failed() -> None:
+    book = Record()
+    assert book.assert_proved("I.1") == page(assert_proved("I.1"))
+    assert book.assert_proved("I.1", "I.2").title == "ledger"
+    assert book.assert_refuted("VI.1") == counterexamples([assert_refuted("VI.1")])
+    with pytest.raises(KeyError):
+        book.assert_proved("I.3", "I.99")
+    assert [line.split(" | ")[0] for line in book.ledger().markdown.splitlines()[2:]] == [
+        "| I.1",
+        "| I.2",
+        "| VI.1",
+    ]
 
 
 def test_a_false_theorem_is_not_passed_and_shows_its_witness() -> None:
