@@ -109,7 +109,7 @@ def ledger(proofs: Iterable[Proof], refutations: Iterable[Refutation] = ()) -> P
 
 def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> Page:
     """A Markdown table; numbers must come rounded."""
-    columns = list(head)
+    columns = [str(cell).replace("|", r"\|") for cell in head]
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_prose(str(cell)).replace("|", r"\|") for cell in row) + " |" for row in rows]
     return Page(title, "\n".join(lines))

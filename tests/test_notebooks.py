@@ -207,4 +207,4 @@ def test_pages_hold_no_times_and_break_no_table() -> None:
     assert refused(refutation).markdown.startswith("**[VI.1]")
     rows = counterexamples([refutation]).markdown.splitlines()
     assert len(rows) == 3 and {len(re.findall(r"(?<!\\)\|", r)) for r in rows} == {7}
-    assert table("t", ("a",), [("x|y",)]) == Page("t", "| a |\n| --- |\n| x\\|y |")
+    assert table("t", ("|a|",), [("x|y",)]) == Page("t", "| \\|a\\| |\n| --- |\n| x\\|y |")
