@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from projsym.proof.ledger import Refutation
 from projsym.proof.prove import Need, Proof, lemmas
-from projsym.proof.show import power_of_ten
+from projsym.proof.show import conclusions, power_of_ten
 from projsym.proof.text import latex
-from projsym.proof.theorem import Line, Reason
+from projsym.proof.theorem import Kind, Line, Reason
 from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
 
-__all__ = ["Page", "counterexamples", "page", "refused", "sources", "table"]
+__all__ = ["Page", "counterexamples", "ledger", "page", "refused", "sources", "table"]
 
-_NAME = re.compile(r"(?<![\w\\/])(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
+# After a slash only a single letter: x/w_j is a quotient, IV.6/project_dot is not.
+_NAME = re.compile(r"(?<![\w\\])(?<!/(?=[^\W_]{2}))(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,17 @@ class Page:
 def page(proof: Proof) -> Page:
     """A theorem's chain, law by law, with both opinions and the reason for every hypothesis."""
     t = proof.theorem
-    verdict = _verdict(proof.verdict) + (", from a cited lemma" if t.conclusion is not None else "")
+    verdict = _verdict(proof.verdict) + (", from a cited lemma" if lemmas(t) else "")
     lines = [f"**[{t.id}] {_prose(t.title)}**: *{verdict}*", ""]
     if t.doc:
         lines += [_prose(t.doc), ""]
     lines += [f"- {'given' if h.assumed else 'where'} {_prose(h.statement)}" for h in t.given]
+    lines += [f"- argument: {t.kind}"] if t.kind is not Kind.IDENTITY else []
     lines += ["", _chain(proof), ""]
-    if t.conclusion is not None:
-        lemma = t.conclusion.lemma
-        lines += [
-            f"- hence {_prose(t.conclusion.statement)}",
-            f"- cites the lemma “{lemma.name}” (tested on instances, not proved here): "
-            f"{_prose(lemma.statement)} ({lemma.reference})",
-        ]
+    lines += [f"- hence {_prose(x)}" for x in conclusions(proof)]
+    for lemma in lemmas(t):
+        cited = f"{_prose(lemma.statement)} ({lemma.reference})"
+        lines.append(f"- cites the lemma “{lemma.name}” (tested on instances, not proved here): {cited}")
     for s in proof.steps:
         if isinstance(s.verdict, Refuted):
             lines += [f"- the step by “{s.step.reason}” is false at `{s.verdict.witness}`"]
@@ -103,9 +102,28 @@ def sources(proofs: Iterable[Proof]) -> Page:
     return table("sources", ("source", "of"), rows)
 
 
+def ledger(proofs: Iterable[Proof], refutations: Iterable[Refutation] = ()) -> Page:
+    """What was decided, one line each: statement, hypotheses, kind of argument, verdict.
+
+    A proof that cites lemmas names them; for a false claim the last column says what is true.
+    """
+    rows = []
+    for p in proofs:
+        t = p.theorem
+        cited = "; ".join(f"cites: {lemma.name}" for lemma in lemmas(t))
+        given = "; ".join(h.name for h in t.assumptions) or "none"
+        verdict = "proved" if isinstance(p.verdict, Proved) else p.verdict.name
+        rows.append((t.id, t.title, given, str(t.kind), "; ".join(x for x in (verdict, cited) if x)))
+    for r in refutations:
+        x = r.refusal
+        given = "; ".join(h.name for h in x.given) or "none"
+        rows.append((x.id, f"“{x.claim}”", given, "witness", f"{r.verdict.name}; true is: {x.repair}"))
+    return table("ledger", ("id", "statement", "hypotheses", "argument", "verdict"), rows)
+
+
 def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> Page:
     """A Markdown table; numbers must come rounded."""
-    columns = list(head)
+    columns = [str(cell).replace("|", r"\|") for cell in head]
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_prose(str(cell)).replace("|", r"\|") for cell in row) + " |" for row in rows]
     return Page(title, "\n".join(lines))
@@ -119,13 +137,17 @@ def _chain(proof: Proof) -> str:
 
 
 def _line(x: Line) -> str:
-    return x.latex or (latex(x.term) if x.text is None else rf"\text{{{x.text}}}")
+    return x.latex or (latex(x.term) if x.text is None else _words(x.text))
 
 
 def _reason(reason: Reason) -> str:
-    """The names of laws in upright text, symbols within them in mathematics."""
-    inside = _NAME.sub(r"}\1_{\2}\\text{", str(reason))
-    return rf"\small{{}}\text{{{inside}}}".replace(r"\text{}", "")
+    return rf"\small{{}}{_words(str(reason))}"
+
+
+def _words(text: str) -> str:
+    """Upright text, symbols with an index within it in mathematics."""
+    inside = _NAME.sub(r"}\1_{\2}\\text{", text)
+    return rf"\text{{{inside}}}".replace(r"\text{}", "")
 
 
 def _prose(text: str) -> str:

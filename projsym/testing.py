@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from projsym.display import Page, counterexamples, ledger, page
 from projsym.proof.ledger import Refutation, select
 from projsym.proof.prove import Proof, require
 from projsym.proof.refusal import REFUSALS, Refusal
 from projsym.proof.theorem import REGISTRY, Theorem
 
-__all__ = ["assert_proved", "assert_refuted", "assert_within"]
+__all__ = ["Record", "assert_proved", "assert_refuted", "assert_within"]
 
 
 def assert_proved(theorem: str | Theorem) -> Proof:
@@ -52,6 +54,34 @@ def assert_within(got: ArrayLike, expected: ArrayLike, bound: ArrayLike) -> NDAr
             f"the first at {at}: difference {gap[at]:.3e}, bound {limit[at]:.3e}"
         )
     return gap
+
+
+@dataclass
+class Record:
+    """Assertions that a notebook shows, and all of them once more at its end.
+
+    Every method raises as the function of its name does, before anything is shown.
+    """
+
+    proofs: list[Proof] = field(default_factory=list)
+    refutations: list[Refutation] = field(default_factory=list)
+
+    def assert_proved(self, *theorems: str | Theorem) -> Page:
+        """Prove and show: one theorem with its chain, several as a table."""
+        made = [assert_proved(x) for x in theorems]
+        self.proofs += made
+        return page(made[0]) if len(made) == 1 else ledger(made)
+
+    def assert_refuted(self, *refusals: str | Refusal) -> Page:
+        """Refute and show each with its witness, one a line."""
+        made = [assert_refuted(x) for x in refusals]
+        self.refutations += made
+        return counterexamples(made)
+
+    def ledger(self) -> Page:
+        """All that was asserted so far, in this order, each once."""
+        proofs = {p.theorem.id: p for p in self.proofs}
+        return ledger(proofs.values(), {r.refusal.id: r for r in self.refutations}.values())
 
 
 def _known(id: str) -> None:

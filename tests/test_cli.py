@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    "command", ["reproduce", "derive", "generate", "audit", "claims", "soundness", "bench"]
+    "command", ["reproduce", "derive", "generate", "audit", "claims", "soundness", "notebooks", "bench"]
 )
 def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")

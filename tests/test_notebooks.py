@@ -15,19 +15,15 @@ import nbformat
 import numpy as np
 import pytest
 
-from projsym.display import Page, counterexamples, page, refused, table
+from projsym.display import Page, counterexamples, ledger, page, refused, table
+from projsym.notebooks import METADATA, TIMING
 from projsym.proof.prove import prove
 from projsym.proof.verdict import ProofError
-from projsym.testing import assert_proved, assert_refuted, assert_within
+from projsym.testing import Record, assert_proved, assert_refuted, assert_within
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-IGNORE = "nbval-ignore-output"
 LARGEST_IGNORED_SHARE = 0.2
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
 PRIVATE = re.compile(r"(/home/|/root/|/tmp/|/usr/|/work/|site-packages|0x[0-9a-f]{6,})")
 
 Cell = Any
@@ -39,7 +35,7 @@ def cells(path: Path, kind: str = "code") -> list[Cell]:
 
 
 def ignored(cell: Cell) -> bool:
-    return IGNORE in cell.metadata.get("tags", ())
+    return TIMING in cell.metadata.get("tags", ())
 
 
 def called(node: ast.AST) -> str:
@@ -59,11 +55,13 @@ def times(cell: Cell) -> bool:
 
 
 def draws(cell: Cell) -> bool:
-    return any(called(n) == "subplots" for n in ast.walk(ast.parse(cell.source)))
+    return any(called(n) == "picture" for n in ast.walk(ast.parse(cell.source)))
 
 
 def test_the_notebooks_are_there() -> None:
-    assert [p.name for p in NOTEBOOKS][:2] == ["01_identity.ipynb", "02_folding.ipynb"]
+    chapters = ["identity", "folding", "geometry", "learning", "computation", "extensions", "claims"]
+    names = [f"{n:02}_{name}.ipynb" for n, name in enumerate([*chapters, "your_own_theorem"], 1)]
+    assert [p.name for p in NOTEBOOKS][: len(names)] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -119,6 +117,14 @@ class TestNotebook:
             for o in c.get("outputs", ()):
                 assert not o.get("metadata"), c.id
 
+    def test_figures_are_vector_graphics_without_a_date(self, path: Path) -> None:
+        for c in cells(path):
+            figures = [o.data for o in c.outputs if "image" in str(list(o.get("data", {})))]
+            assert bool(figures) == draws(c), c.id
+            for data in figures:
+                assert set(data) == {"image/svg+xml", "text/plain"}, c.id
+                assert "<dc:date>" not in data["image/svg+xml"], c.id
+
     def test_nothing_depends_on_the_machine(self, path: Path) -> None:
         for c in cells(path):
             for o in c.outputs:
@@ -150,6 +156,38 @@ def test_unknown_ids_are_named() -> None:
             check("I.99")
 
 
+def test_pages_show_what_a_chain_amounts_to() -> None:
+    certificate, contradiction = (page(assert_proved(x)).markdown for x in ("IV.2a", "II.7c"))
+    bound = page(assert_proved("II.7b")).markdown
+    assert "- argument: contraposition with a witness" in contradiction
+    assert "- hence P(P(q)) ≠ P(q) for keys ±1" in contradiction and "left -0.0719" in contradiction
+    assert "- argument: certificate" in bound and "- hence (high − low)²/(4 σ²) ≥ " in bound
+    assert "argument" not in certificate
+    assert "*w*<sub>j</sub>) ≥ 0" in page(assert_proved("II.4")).markdown
+
+
+def test_the_ledger_tells_proofs_citations_and_refutations_apart() -> None:
+    shown = ledger([assert_proved("I.4"), assert_proved("I.6c")], [assert_refuted("VI.1")]).markdown
+    plain, cited, false = shown.splitlines()[2:]
+    assert plain.endswith("| equal norms | algebraic identity | proved |")
+    assert cited.endswith("proved; cites: linear independence of exponentials |")
+    assert "| witness | refuted; true is: equal key norms" in false
+
+
+def test_a_record_keeps_what_it_showed_and_nothing_that_failed() -> None:
+    book = Record()
+    assert book.assert_proved("I.1") == page(assert_proved("I.1"))
+    assert book.assert_proved("I.1", "I.2").title == "ledger"
+    assert book.assert_refuted("VI.1") == counterexamples([assert_refuted("VI.1")])
+    with pytest.raises(KeyError):
+        book.assert_proved("I.3", "I.99")
+    assert [line.split(" | ")[0] for line in book.ledger().markdown.splitlines()[2:]] == [
+        "| I.1",
+        "| I.2",
+        "| VI.1",
+    ]
+
+
 def test_a_false_theorem_is_not_passed_and_shows_its_witness() -> None:
     t = assert_proved("I.4").theorem
     last = assert_proved("I.1").theorem.steps[0]
@@ -169,4 +207,4 @@ def test_pages_hold_no_times_and_break_no_table() -> None:
     assert refused(refutation).markdown.startswith("**[VI.1]")
     rows = counterexamples([refutation]).markdown.splitlines()
     assert len(rows) == 3 and {len(re.findall(r"(?<!\\)\|", r)) for r in rows} == {7}
-    assert table("t", ("a",), [("x|y",)]) == Page("t", "| a |\n| --- |\n| x\\|y |")
+    assert table("t", ("|a|",), [("x|y",)]) == Page("t", "| \\|a\\| |\n| --- |\n| x\\|y |")

@@ -10,6 +10,7 @@ import sympy as sp
 
 from projsym.proof.hypotheses import Defined
 from projsym.proof.laws import LAWS, Law
+from projsym.proof.ledger import load
 from projsym.proof.oracle import unfold
 from projsym.proof.prove import require
 from projsym.proof.theorem import REGISTRY, Theorem
@@ -73,6 +74,7 @@ def resolve(citation: str) -> Theorem | Law:
     """The theorem (proved now) or law that a schedule step cites."""
     if citation in LAWS:
         return LAWS[citation]
+    load()  # a theorem of one's own may be the first that is imported
     if citation not in REGISTRY:
         raise ProofError(f"a schedule step cites {citation!r}, which is neither a theorem nor a law")
     require(REGISTRY[citation])

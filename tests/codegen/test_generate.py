@@ -120,3 +120,28 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             )
             assert f"[IV.6/{kernel}]" in text and "6 obligations proved" in text
             assert ("certified relative error" in text) == name.endswith(".c")
+
+
+OWN = """
+from projsym.algebra import VectorFamily, VectorSymbol, attend, inner, total
+from projsym.codegen.kernel import Kernel
+from projsym.proof.laws import softmax_definition
+from projsym.proof.theorem import by, theorem
+import sympy as sp
+q, k = VectorSymbol("q"), VectorFamily("k")
+
+@theorem("own.1", "Attention of scale 1")
+def own():
+    yield attend(lambda j: inner(q, k[j]), k)
+    yield by(softmax_definition), total(lambda j: sp.exp(inner(q, k[j])) * k[j]) / total(
+        lambda j: sp.exp(inner(q, k[j]))
+    )
+
+built = Kernel("own", own).build("float32")
+print(*(t.id for t in built.theorems))
+"""
+
+
+def test_a_theorem_of_ones_own_needs_no_other_import() -> None:
+    done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, check=False)
+    assert done.stdout == "own.1 IV.4b I.2 IV.1\n", done.stderr
