@@ -12,6 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from projsym.learning.cli import learn
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON instead of text.")
 
@@ -205,6 +207,9 @@ def reproduce(out: Path, quick: bool, json_: bool) -> None:
         _console().print(summary_table(data))
         click.echo(f"report: {out / 'report.html'} and {out / 'report.json'}")
     _exit(all(s["good"] for s in data["summary"]))
+
+
+cli.add_command(learn)
 
 
 def _note(line: str) -> None:

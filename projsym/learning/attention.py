@@ -18,7 +18,8 @@ __all__ = ["Attention", "Core", "explicit_core", "torch_core"]
 Core = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 """(q (B, H, n, d), k (B, H, m, d), v (B, H, m, e), visible, scale) -> (B, H, n, e).
 
-visible (B or 1, 1, n or 1, m) of bool: which keys a row may use; every row sees at least one key. For the tied forms v is k, the same tensor."""
+visible (B or 1, 1, n or 1, m) of bool: which keys a row may use; every row sees at least one. For the tied
+forms v is k, the same tensor."""
 
 
 def torch_core(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float) -> Tensor:

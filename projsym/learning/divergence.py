@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, explicit_core
+from .sizes import Form
 
 __all__ = ["Step", "model_step", "proven_outputs", "scalar_outputs"]
 
@@ -46,11 +47,12 @@ def scalar_outputs(
     Dyadic rationals of few bits with w_k a power of two give no rounding at all: the result is then exact.
     """
     outputs = []
-    for form, weights in (
-        ("standard", {"query": 1.0, "key": w_k, "value": w_v, "output": w_o}),
-        ("tied", {"query": 1.0, "key": w_k, "output": w_v * w_o / w_k}),
-    ):
-        layer = Attention(form, 1, 1, 1, "fixed", explicit_core).double()  # type: ignore[arg-type]
+    weights_of: dict[Form, dict[str, Fraction]] = {
+        "standard": {"query": Fraction(1), "key": w_k, "value": w_v, "output": w_o},
+        "tied": {"query": Fraction(1), "key": w_k, "output": w_v * w_o / w_k},
+    }
+    for form, weights in weights_of.items():
+        layer = Attention(form, 1, 1, 1, "fixed", explicit_core).double()
         trained = []
         with torch.no_grad():
             for name, value in weights.items():

@@ -1,4 +1,4 @@
-"""Result tables of an experiment as files: three CSV tables and one JSON file, with the date in their names."""
+"""Result tables of an experiment: three CSV tables and one JSON file, with the date in their names."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,9 +48,9 @@ class StepTime:
 
 
 def time_steps(
-    sizes: Sizes, variants: Sequence[Variant], seconds: float, device: str = "cpu", threads: int | None = None
+    sizes: Sizes, variants: Sequence[Variant], steps: int, device: str = "cpu", threads: int | None = None
 ) -> list[StepTime]:
-    """Time every variant in turn, for about `seconds` in all; the first must be a standard one.
+    """Time about `steps` steps of every variant (at least five), in turn; the first must be a standard one.
 
     Random tokens, sentences of half to the full length. threads: of PyTorch on the CPU, None for its default.
     """
@@ -64,7 +65,10 @@ def time_steps(
             for call in calls.values():
                 call()
         names = {f"{i} {name}": call for i, (calls, _) in enumerate(parts) for name, call in calls.items()}
-        times = interleave(names, seconds)
+        begin = time.perf_counter()
+        for call in names.values():
+            call()
+        times = interleave(names, steps * (time.perf_counter() - begin))
     finally:
         torch.set_num_threads(before)
     found = []

@@ -6,9 +6,7 @@ they are no state: an epoch that was cut off is run again from its checkpoint ex
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint
+from .tables import csv_text
 
 __all__ = ["Row", "Run", "Task", "epoch_seed", "fit", "optimizer_for", "reproducible"]
 
@@ -88,22 +87,22 @@ def fit(
     run: Run,
     folder: Path,
     *,
-    start: Callable[[], nn.Module] | None = None,
+    start: nn.Module | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, list[Row]]:
     """Train until `run.epochs`, from the checkpoint in `folder` if there is one: the model and its curve.
 
     Each row: epoch (0 is the start), training_loss (mean over its steps), seconds (of these steps), and what
     `task.evaluate` gives. They are written to log.csv after every epoch. start: another first model than
-    `task.build`; its weights must be a function of the settings. on_step(epoch, step) is called after every
-    step. The global random state is as before afterwards.
+    `task.build`, changed in place; its weights must be a function of the settings. on_step(epoch, step) is
+    called after every step. The global random state is as before afterwards.
     """
     settings = {**task.settings, **run.settings}
     state = checkpoint.load(folder / CHECKPOINT, settings)
     device = torch.device(run.device)
     task.to(device)
     with reproducible(run):
-        model = (start() if start and state is None else task.build(run.seed)).to(device)
+        model = (task.build(run.seed) if start is None else start).to(device)
         optimizer = optimizer_for(model, run.learning_rate)
         if state is None:
             rows = [{"epoch": 0.0, **_evaluated(task, model)}]
@@ -111,7 +110,7 @@ def fit(
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             rows = state["rows"]
-            checkpoint.write_atomically(folder / LOG, table(rows))
+            checkpoint.write_atomically(folder / LOG, csv_text(rows).encode())
         for epoch in range(len(rows), run.epochs + 1):
             rows.append(_epoch(task, model, optimizer, run, epoch, on_step))
             content = {
@@ -119,7 +118,7 @@ def fit(
                 "model": model.state_dict(), "optimizer": optimizer.state_dict(),
             }  # fmt: skip
             checkpoint.save(folder / CHECKPOINT, content)
-            checkpoint.write_atomically(folder / LOG, table(rows))
+            checkpoint.write_atomically(folder / LOG, csv_text(rows).encode())
     return model.eval(), rows
 
 
@@ -156,16 +155,6 @@ def _evaluated(task: Task, model: nn.Module) -> Mapping[str, float]:
     model.eval()
     with torch.no_grad():
         return task.evaluate(model)
-
-
-def table(rows: list[Row]) -> bytes:
-    """CSV with every digit of the numbers; a field that a row lacks is empty."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
 
 
 @contextmanager
