@@ -62,7 +62,8 @@ class Attention(nn.Module):
             return self.output(self._folded(q, context, visible))
         k = self._split(self.key(context))
         if self.form == "tied-normalised":
-            k = nn.functional.rms_norm(k, (self.head_width,))  # the norm of every key is √d_h, up to ε
+            # ‖k‖² = d_h v/(v + ε) with v the mean square before: equal norms for ε ≪ v.
+            k = nn.functional.rms_norm(k, (self.head_width,), eps=torch.finfo(k.dtype).eps)
         v = k if self.value is None else self._split(self.value(context))
         out = self.core(q.transpose(1, 2), k, v, visible, self.scale)
         return self.output(out.transpose(1, 2).flatten(2))

@@ -64,7 +64,7 @@ def tie_into(tied: Attention, standard: Attention) -> float:
 
 
 def tied_model(standard: Model) -> tuple[Model, float]:
-    """A tied model with the outputs of a standard one, and the largest condition number met.
+    """A tied model with the outputs of a standard one, in the same mode, and the largest condition number.
 
     Works for every model here that is built as ``type(model)(sizes, variant, core)`` from its own attributes.
     """
@@ -75,4 +75,4 @@ def tied_model(standard: Model) -> tuple[Model, float]:
     model.to(next(standard.parameters()))
     adopt(model, standard)
     conditions = [tie_into(model.get_submodule(name), layer) for name, layer in layers.items()]
-    return model, max(conditions)
+    return model.train(standard.training), max(conditions)

@@ -17,15 +17,19 @@ __all__ = ["bleu_and_chrf", "greedy", "scores_on_test"]
 
 
 @torch.no_grad()
-def greedy(model: Translator, source: Tensor) -> Tensor:
-    """The likeliest token after each other, (B, length); PAD after END. PAD, START and UNKNOWN are never
-    chosen. source: (B, n) of token numbers."""
+def greedy(model: Translator, source: Tensor, words: int) -> Tensor:
+    """The likeliest token after each other, (B, length); PAD after END.
+
+    source: (B, n) of token numbers. words: entries of the target's vocabulary, which may be fewer than the
+    model has rows; others, PAD, START and UNKNOWN are never chosen.
+    """
     visible = source_mask(source)
     memory = model.encode(source, visible)
     given = source.new_full((len(source), 1), START)
     for _ in range(model.sizes.length):
         logits = model.decode(given, memory, visible)[:, -1]
         logits[:, [PAD, START, UNKNOWN]] = -torch.inf
+        logits[:, words:] = -torch.inf
         ended = ((given == END) | (given == PAD)).any(1)
         given = torch.cat([given, logits.argmax(-1).masked_fill(ended, PAD)[:, None]], dim=1)
         given = given[:, : model.sizes.length + 1]
@@ -59,7 +63,8 @@ def scores_on_test(task: Translation, model: Translator, decoded: int | None = N
     part.to(device)
     loss, accuracy = task.scores(model, part)
     pairs: tuple[Pair, ...] = task.splits.test[:decoded]
-    numbers = torch.cat([greedy(model, rows) for rows in part.source[: len(pairs)].split(EVALUATION_BATCH)])
+    chunks = part.source[: len(pairs)].split(EVALUATION_BATCH)
+    numbers = torch.cat([greedy(model, rows, len(task.spanish)) for rows in chunks])
     found = [" ".join(task.spanish.decode(row)) for row in numbers.tolist()]
     scores = bleu_and_chrf(found, [" ".join(p.spanish) for p in pairs])
     return {"test_loss": loss, "test_accuracy": accuracy, **scores}

@@ -62,7 +62,7 @@ def timing_only(plan: Plan, timing: Sequence[dict[str, Any]], data: dict[str, in
     return Tables([], [], list(timing), about)
 
 
-def descent_step(job: Job, rates: Sequence[float] = (1e-3, 1e-2, 1e-1)) -> list[dict[str, Any]]:
+def descent_step(job: Job, rates: Sequence[float] = (1e-5, 1e-4, 1e-3)) -> list[dict[str, Any]]:
     """One step of plain descent in float64 from the end of a standard run and from its tied twin [VI.10]."""
     import torch
 
