@@ -13,6 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from projsym.learning.cli import learn
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON instead of text.")
 
@@ -325,6 +327,9 @@ def notebooks(names: tuple[str, ...], execute: bool, check: bool, folder: Path) 
         for line in lines:
             click.echo(f"  {line}")
     _exit(good)
+
+
+cli.add_command(learn)
 
 
 def _note(line: str) -> None:

@@ -82,7 +82,12 @@ def test_wheel_holds_the_tree(wheel: Path) -> None:
     modules |= {f"projsym/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "derivations").rglob("*.py")}
     data = {"projsym/py.typed"} | {
         p.relative_to(ROOT).as_posix()
-        for pattern in ("projsym/kernels/*", "projsym/audit/*.txt", "projsym/coq/*.v")
+        for pattern in (
+            "projsym/kernels/*",
+            "projsym/audit/*.txt",
+            "projsym/coq/*.v",
+            "projsym/learning/data/*",
+        )
         for p in ROOT.glob(pattern)
         if p.is_file()
     }
