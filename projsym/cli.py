@@ -207,6 +207,31 @@ def reproduce(out: Path, quick: bool, json_: bool) -> None:
     _exit(all(s["good"] for s in data["summary"]))
 
 
+@cli.command()
+@click.option(
+    "--out", default="build/book", show_default=True, type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--root",
+    default=".",
+    show_default=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The checkout, with docs/ and notebooks/.",
+)
+def book(out: Path, root: Path) -> None:
+    """Build the site: notebooks as they were run, how-tos, theorems, API. Needs no network.
+
+    The folder OUT, and OUT with "-source" beside it, are emptied first.
+    """
+    from projsym.book import build_book
+
+    try:
+        page = build_book(root, out)
+    except (ModuleNotFoundError, FileNotFoundError, RuntimeError) as e:
+        raise click.ClickException(str(e)) from e
+    click.echo(f"site: {page}")
+
+
 def _note(line: str) -> None:
     click.echo(line, err=True)
 
