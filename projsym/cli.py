@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from projsym.cli_documents import book, notebooks
 from projsym.learning.cli import learn
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -288,48 +288,8 @@ def reproduce(out: Path, quick: bool, json_: bool) -> None:
     _exit(all(s["good"] for s in data["summary"]))
 
 
-@cli.command()
-@click.argument("names", nargs=-1, metavar="[NAME]…")
-@click.option("--execute", is_flag=True, help="Run and write: outputs new, metadata in the stored form.")
-@click.option("--check", is_flag=True, help="Run and compare all but timings and figures, write nothing.")
-@click.option("--folder", default="notebooks", show_default=True, type=click.Path(path_type=Path))
-def notebooks(names: tuple[str, ...], execute: bool, check: bool, folder: Path) -> None:
-    """Run the notebooks from top to bottom, or list them.
-
-    NAME is the beginning of a file's name (03 selects 03_geometry.ipynb). Without names: all.
-    """
-    from projsym import notebooks as book
-
-    if execute and check:
-        raise click.UsageError("--execute writes and --check does not: choose one")
-    try:
-        paths = book.find(folder, names)
-    except (FileNotFoundError, ValueError) as e:
-        raise click.BadParameter(str(e), param_hint="NAME") from e
-    good = True
-    for path in paths:
-        if not (execute or check):
-            click.echo(path)
-            continue
-        start = time.perf_counter()
-        try:
-            made = book.executed(path)
-        except ImportError as e:
-            raise click.ClickException(f'{e}; install projsym with the extra "notebooks"') from e
-        except RuntimeError as e:
-            raise click.ClickException(str(e)) from e
-        lines = book.differences(book.read(path), made)
-        if execute:
-            book.write(made, path)
-        good &= execute or not lines
-        found = f"{len(lines)} cells changed" if lines else "as stored"
-        click.echo(f"{path}  {found}, {time.perf_counter() - start:.0f} s")
-        for line in lines:
-            click.echo(f"  {line}")
-    _exit(good)
-
-
-cli.add_command(learn)
+for command in (notebooks, book, learn):
+    cli.add_command(command)
 
 
 def _note(line: str) -> None:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from projsym.cli import cli
 from projsym.proof.theorem import REGISTRY
 
-DOCS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
+FOLDER = Path(__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DOCS = sorted(p for p in FOLDER.glob("*.md") if BLOCK.search(p.read_text(encoding="utf-8")))
+SHELL = re.compile(r"^```(?:sh|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PROJSYM = re.compile(r"^\s*(?:\$ |- run: )?projsym ([a-z]+)(.*)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -43,3 +48,27 @@ def test_python_blocks_run(
         printed = capsys.readouterr().out
         assert "proved for all sizes" in printed
         assert "NOT PROVED by this law; left with" in printed
+
+
+def test_pages_with_code_are_found() -> None:
+    assert {"prove_a_theorem", "audit_a_model", "check_in_ci", "drag_the_query"} <= {p.stem for p in DOCS}
+
+
+@pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda p: p.stem)
+def test_commands_and_options_exist(page: Path) -> None:
+    shell = "\n".join(SHELL.findall(page.read_text(encoding="utf-8")))
+    for name, rest in PROJSYM.findall(shell):
+        command = cli.commands[name]
+        known = {o for p in command.params for o in p.opts}
+        assert {w for w in rest.split("#")[0].split() if w.startswith("--")} <= known, (page.name, name, rest)
+
+
+def test_the_workflow_is_one() -> None:
+    """The how-to's GitHub Actions workflow: YAML with a job whose steps run what the page says."""
+    text = (FOLDER / "check_in_ci.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    steps = workflow["jobs"]["check"]["steps"]
+    assert all(set(s) <= {"uses", "with", "run"} for s in steps)
+    commands = [s["run"] for s in steps if "run" in s]
+    assert commands[1:3] == ["projsym derive", "projsym generate --check"]
+    assert "-p projsym.pytest_plugin" in commands[3]

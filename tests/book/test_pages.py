@@ -1,0 +1,104 @@
+"""How the pages are made, on small examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from projsym.book import build_book, links
+from projsym.book.crossref import split
+from projsym.book.docstrings import restructured
+from projsym.book.tables import bench_page, claims_page
+from projsym.claims import CLAIMS
+
+KNOWN = {"I.4": "theorems/I.4", "I.4a": "theorems/I.4a", "IV.6/x": "theorems/IV.6-x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "linked"),
+    [
+        ("see [I.4], I.4a.", ["I.4", "I.4a"]),
+        ("I.40, XI.4, 2.I.4 and I.4b are other things", []),
+        ("by IV.6/x", ["IV.6/x"]),
+    ],
+)
+def test_only_known_ids_become_links(text: str, linked: list[str]) -> None:
+    pieces = split(text, KNOWN)
+    assert "".join(p for p, _ in pieces) == text
+    assert [p for p, target in pieces if target] == linked
+
+
+def test_arguments_stand_on_their_own_lines_and_bars_are_text() -> None:
+    lines = ["Mean of |x|.", "", "q: queries.", "    more of it.", "k: ``|y|``.", "", "- a"]
+    assert restructured(lines) == [
+        r"Mean of \|x\|.", "", "", "**q**: queries.", "more of it.", "", "**k**: ``|y|``.", "", "- a", "",
+    ]  # fmt: skip
+
+
+def test_literal_blocks_stay_and_indented_paragraphs_become_such() -> None:
+    literal = ["As in::", "", "    |a| = 1", "", "    b: 2", "", "Then:", "", "    c = d"]
+    assert restructured(literal) == [*literal[:7], "", "::", "", "    c = d", ""]
+
+
+def notebook(path: Path, *cells: tuple[str, str]) -> Path:
+    body = [{"cell_type": kind, "source": source, "metadata": {}} for kind, source in cells]
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": body}))
+    return path
+
+
+def test_sections_that_name_an_id_in_code(tmp_path: Path) -> None:
+    path = notebook(
+        tmp_path / "n.ipynb",
+        ("markdown", "# N\n\nI.4"),
+        ("code", 'f("I.4")'),
+        ("markdown", "## 1.1 A"),
+        ("code", 'f("I.4a")'),
+        ("markdown", "text\n\n## 1.2 B"),
+        ("code", "# I.4a\nf(x)"),
+        ("code", 'f("I.4", "I.4a")'),
+    )
+    found = links.notebook_sections(path, KNOWN)
+    assert {id: [s.title for s in x] for id, x in found.items()} == {
+        "I.4a": ["1.1 A", "1.2 B"],
+        "I.4": ["1.2 B"],
+    }
+    cells = json.loads(links.with_labels(path))["cells"]
+    assert cells[2]["source"] == "(n-section-1)=\n## 1.1 A"
+    assert "(n-section-2)=\n## 1.2 B" in cells[4]["source"] and found["I.4"][0].label == "n-section-2"
+
+
+def test_tests_that_name_an_id(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    code = (
+        '@mark("I.4")\ndef test_a():\n    pass\n\n\nclass TestB:\n    def test_c(self):\n        f("I.4a")\n'
+    )
+    (tmp_path / "tests/test_x.py").write_text(code + '\n\ndef helper():\n    f("I.4")\n')
+    found = links.tests_naming(tmp_path, KNOWN)
+    assert [(c.name, c.first, c.last) for c in found["I.4"]] == [("test_a", 1, 3)]
+    assert [c.name for c in found["I.4a"]] == ["TestB.test_c"]
+
+
+def test_claims_that_rest_on_nothing_are_not_shown() -> None:
+    stands = {id for c in CLAIMS for id in c.theorems}
+    assert "| **false as stated** |" in claims_page(CLAIMS, stands)
+    with pytest.raises(ValueError, match=r"claims: I\.4 do not stand"):
+        claims_page(CLAIMS, stands - {"I.4"})
+
+
+def test_bench_page_shows_saved_tables_newest_first(tmp_path: Path) -> None:
+    assert "No table is saved" in bench_page(tmp_path)
+    row = {
+        "kernel": "project", "shape": [1, 2, 3, 4], "dtype": "float32", "threads": 1, "peer": "numpy",
+        "ours_min_s": 0.001, "peer_min_s": 0.002, "ratio_min": 2.0, "verdict": "equal",
+    }  # fmt: skip
+    (tmp_path / "2026-01-01.json").write_text(json.dumps([row]))
+    (tmp_path / "2026-02-01.md").write_text("# Later\n\ntext\n")
+    page = bench_page(tmp_path)
+    assert page.index("Later") < page.index("2026-01-01") and "| project | 1×2×3×4 | float32 |" in page
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has no folder 'docs'"):
+        build_book(tmp_path, tmp_path / "out")
