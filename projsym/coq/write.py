@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-from projsym.proof.theorem import Theorem
+from projsym.proof.theorem import Coefficient, Theorem
 
 from .export import coq_name, section
 from .names import NotExported
@@ -24,7 +24,7 @@ HEADER = """\
 (* {id}: {title}.
    Statement and proof generated from the theorem's terms by projsym {version} (projsym.coq), for every finite
    index list and every real inner-product space. Do not edit: projsym derive --coq DIR {id}
-   Only the equation of the first and the last line is stated here; {rest}. *)
+   Stated is: first line = last line.{rest} *)
 
 From {library} Require Import base.
 Require Import Reals Lra List.
@@ -56,9 +56,9 @@ def files_of(written: Iterable[Written]) -> list[str]:
 
 def source(theorem: Theorem) -> str:
     """The text of a theorem's file. NotExported if a term, a hypothesis or a closing has no Coq here."""
-    rest = "derivatives in it were taken before" if _differentiates(theorem) else "nothing else is left out"
+    rest = " Derivatives in it were taken by projsym." if _differentiates(theorem) else ""
     if theorem.certificate is not None:
-        rest = f"the inequality that it certifies is not; {rest}"
+        rest += "\n   Not stated: the inequality that it certifies."
     header = HEADER.format(
         id=theorem.id, title=_comment(theorem.title), version=version("projsym"), library=LIBRARY, rest=rest
     )
@@ -104,7 +104,8 @@ def _by_hand(name: str) -> str:
 
 
 def _differentiates(theorem: Theorem) -> bool:
-    return any(law.name == "differentiation" for s in theorem.steps for law in s.reason.laws)
+    taken = isinstance(theorem.steps[0].before, Coefficient)
+    return taken or any(law.name == "differentiation" for s in theorem.steps for law in s.reason.laws)
 
 
 def _comment(text: str) -> str:

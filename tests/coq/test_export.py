@@ -117,9 +117,10 @@ def test_arguments_that_are_no_chain_of_equations_are_refused(id: str) -> None:
 
 
 def test_an_inequality_is_said_to_be_left_out() -> None:
-    assert "the inequality that it certifies is not" in source(*named("II.2p"))
+    assert "Not stated: the inequality that it certifies." in source(*named("II.2p"))
     assert "certifies" not in source(*named("II.2"))
-    assert "derivatives in it were taken before" in source(*named("II.2"))
+    assert "Derivatives" not in source(*named("I.4"))
+    assert "Derivatives in it were taken by projsym." in source(*named("II.2"))
 
 
 def test_letters_are_not_captured() -> None:
