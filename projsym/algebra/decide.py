@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
-from .generators import Function, Generator, make_mono
+from .generators import Function, Generator, Root, make_mono
 from .normal import Normaliser
 from .poly import ONE, ZERO, Poly, multiply_monos
 from .powers import power
@@ -26,7 +26,7 @@ def residual(left: Any, right: Any, theory: Theory = ALGEBRA) -> Poly:
     if isinstance(left, Vector):
         same_space("equation", left, right)
     nf = Normaliser(theory)
-    return clear(nf(left) - nf(right))
+    return rational_roots(clear(nf(left) - nf(right)))
 
 
 def equal(left: Any, right: Any, theory: Theory = ALGEBRA) -> bool:
@@ -62,6 +62,20 @@ def clear(p: Poly) -> Poly:
                     kept.append((g, e))
             out = out + factor.times_mono(make_mono(dict(kept))).scaled(c)
         p = out
+
+
+def rational_roots(p: Poly) -> Poly:
+    """`p` with the whole powers of roots of rationals multiplied out: √2 to the power −3 is √2/4."""
+    out = ZERO
+    for mono, c in p.terms.items():
+        kept, factor = [], c
+        for g, e in mono:
+            if isinstance(g, Root):
+                factor *= g.value ** floor(e)
+                e -= floor(e)
+            kept.append((g, e))
+        out = out + ONE.times_mono(make_mono(dict(kept))).scaled(factor)
+    return out
 
 
 def _expandable(e: Fraction) -> bool:

@@ -9,7 +9,7 @@ import sympy as sp
 
 from projsym.algebra.decide import equal, residual
 from projsym.algebra.normal import Normaliser
-from projsym.algebra.scalars import attend, inner, norm2, softmax, total
+from projsym.algebra.scalars import attend, exp2, inner, norm2, softmax, total
 from projsym.algebra.sets import DisjointUnion, Singleton, index
 from projsym.algebra.terms import Space, VectorSymbol, ZeroVector
 from projsym.algebra.theory import Theory
@@ -156,3 +156,16 @@ def test_roots_of_sums_multiply_out() -> None:
     root = sp.sqrt(1 + s)
     assert equal((root + c) ** 2, 1 + s + 2 * c * root + c**2)
     assert equal((root + c) ** 3, (1 + s) * root + 3 * c * (1 + s) + 3 * c**2 * root + c**3)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (sp.Pow(2, sp.Rational(-3, 2)), sp.exp(sp.log(2) / 2) / 4),
+        (exp2(sp.Rational(-1, 12)), exp2(sp.Rational(11, 12)) / 2),
+        (exp2(sp.Rational(5, 2)) + 1, 4 * sp.sqrt(2) + 1),
+        (exp2(sp.Rational(1, 2)) * exp2(sp.Rational(1, 2)), sp.Integer(2)),
+    ],
+)
+def test_whole_powers_of_roots_are_numbers(left: sp.Expr, right: sp.Expr) -> None:
+    assert equal(left, right) and not equal(left, right * 2) and not equal(left, right * sp.sqrt(2))
