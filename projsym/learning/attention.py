@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .sizes import Form, Sigma
 
-__all__ = ["Attention", "Core", "explicit_core", "torch_core"]
+__all__ = ["CORES", "Attention", "Core", "explicit_core", "torch_core"]
 
 Core = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 """(q (B, H, n, d), k (B, H, m, d), v (B, H, m, e), visible, scale) -> (B, H, n, e).
@@ -31,6 +31,10 @@ def explicit_core(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float
     """The definition, with the weights stored: slower, any dtype and device, differentiable twice."""
     scores = (q @ k.mT * scale).masked_fill(~visible, -torch.inf)
     return scores.softmax(-1) @ v
+
+
+CORES: dict[str, Core] = {"torch": torch_core, "explicit": explicit_core}
+"""By the names that the commands use."""
 
 
 class Attention(nn.Module):

@@ -30,6 +30,10 @@ work_option = click.option(
 out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Result tables; default WORK/tables."
 )
+core_option = click.option(
+    "--core", default="torch", show_default=True, type=click.Choice(["torch", "explicit"]),
+    help="What computes attention: PyTorch's operator, or the definition with stored weights.",
+)  # fmt: skip
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 
 
@@ -57,12 +61,13 @@ def learn() -> None:
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Runs at a time, one thread each; default: all cores."
 )
+@core_option
 @device_option
 @work_option
 @out_option
 def translate(
     size: str, steps: int | None, seeds: int | None, epochs: int | None, heads: str, sigma: str,
-    jobs: int | None, device: str, work: Path, out: Path | None,
+    jobs: int | None, core: str, device: str, work: Path, out: Path | None,
 ) -> None:  # fmt: skip
     """English to Spanish: all forms from equal starts, timed, trained and scored."""
     with _needs_extra():
@@ -76,13 +81,15 @@ def translate(
             "fixed": ("fixed",), "learned": ("learned",), "both": ("fixed", "learned"),
         }  # fmt: skip
         chosen = plans.variants(widths[heads], sigmas[sigma])
-        plan = plans.translation_plan(size, seeds=seeds, epochs=epochs, variants=chosen, device=device)
+        plan = plans.translation_plan(
+            size, seeds=seeds, epochs=epochs, variants=chosen, device=device, core=core
+        )
         sizes = plan.tasks[0][1]
         _say("timing one step of each variant …")
         workers = jobs or len(os.sched_getaffinity(0))
         threads = None if size == "full" else plan.threads
         begin = time.perf_counter()
-        rows = timing.time_steps(sizes, chosen, steps=steps or 10, device=device, threads=threads)
+        rows = timing.time_steps(sizes, chosen, steps=steps or 10, device=device, threads=threads, core=core)
         timed = [row.as_dict() for row in rows]
         data = experiment.describe_data(plan)
         if steps is not None:
@@ -105,6 +112,7 @@ def translate(
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Runs at a time, one thread each; default: all cores."
 )
+@core_option
 @device_option
 @work_option
 @out_option
@@ -113,6 +121,7 @@ def series(
     seeds: int,
     epochs: int,
     jobs: int | None,
+    core: str,
     device: str,
     work: Path,
     out: Path | None,
@@ -124,7 +133,7 @@ def series(
 
         _check_device(device)
         try:
-            plan = plans.series_plan(names or SERIES, seeds, epochs, device)
+            plan = plans.series_plan(names or SERIES, seeds, epochs, device, core)
         except ValueError as e:
             raise click.BadParameter(str(e), param_hint="NAMES") from e
         tables = _run(plan, work, jobs or len(os.sched_getaffinity(0)), [], {}, None)

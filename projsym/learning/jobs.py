@@ -41,6 +41,7 @@ class Job:
     learning_rate: float = 1e-3
     device: str = "cpu"
     threads: int = 1
+    core: str = "torch"
     phase: str = "main"
     origin: Path | None = None
 
@@ -64,13 +65,16 @@ def _splits(limit: int | None, held_out: int | None) -> Any:
 
 def task_of(job: Job) -> Any:
     """The `Task` that a job trains on."""
+    from .attention import CORES
+
+    core = CORES[job.core]
     if job.task == "translation":
         from .translation import Translation
 
-        return Translation(job.sizes, job.variant, _splits(job.limit, job.held_out))
+        return Translation(job.sizes, job.variant, _splits(job.limit, job.held_out), core)
     from .series import SeriesTask, load_series
 
-    return SeriesTask(job.sizes, job.variant, load_series(job.task))
+    return SeriesTask(job.sizes, job.variant, load_series(job.task), core)
 
 
 def run_job(job: Job, report: Report | None = None) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _from_origin(job: Job, task: Any) -> tuple[Any, float | None]:
 
     assert job.origin is not None
     state = torch.load(job.origin / "checkpoint.pt", map_location="cpu", weights_only=True)
-    standard = type(task.build(job.seed))(job.sizes, replace(job.variant, form="standard"))
+    standard = type(task.build(job.seed))(job.sizes, replace(job.variant, form="standard"), task.core)
     standard.load_state_dict(state["model"])
     return tied_model(standard) if job.variant.form == "tied" else (standard, None)
 

@@ -34,6 +34,7 @@ class Plan:
     decoded: int | None = None
     device: str = "cpu"
     threads: int = 1
+    core: str = "torch"
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs", "threads"):
@@ -53,7 +54,7 @@ class Plan:
                 for variant in self.variants:
                     job = Job(
                         task, variant, sizes, seed, self.epochs, Path(), self.limit, self.held_out,
-                        self.decoded, device=self.device, threads=self.threads,
+                        self.decoded, device=self.device, threads=self.threads, core=self.core,
                     )  # fmt: skip
                     main.append(replace(job, folder=work / self.experiment / job.name))
                     if self.continued and variant.form == "standard" and variant.head_width == "input":
@@ -93,7 +94,9 @@ def translation_plan(name: str, **changes: Any) -> Plan:
     return replace(PLANS[name], **{k: v for k, v in changes.items() if v is not None})
 
 
-def series_plan(names: Sequence[str], seeds: int, epochs: int, device: str = "cpu") -> Plan:
+def series_plan(
+    names: Sequence[str], seeds: int, epochs: int, device: str = "cpu", core: str = "torch"
+) -> Plan:
     """Next-step prediction of the series with these names."""
     from .series import SERIES_SIZES
 
@@ -101,7 +104,7 @@ def series_plan(names: Sequence[str], seeds: int, epochs: int, device: str = "cp
     if unknown or not names:
         raise ValueError(refused("names", list(names), f"some of {', '.join(SERIES_SIZES)}"))
     tasks = tuple((name, SERIES_SIZES[name]) for name in names)
-    return Plan("series", tasks, variants(), seeds, epochs, device=device)
+    return Plan("series", tasks, variants(), seeds, epochs, device=device, core=core)
 
 
 def estimate(plan: Plan, seconds: Mapping[str, float], examples: int, workers: int) -> float:

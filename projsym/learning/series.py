@@ -112,7 +112,8 @@ class SeriesTask:
     @property
     def settings(self) -> Mapping[str, Any]:
         return {
-            "task": self.series.name, **asdict(self.sizes), **asdict(self.variant), "examples": self.digest
+            "task": self.series.name, **asdict(self.sizes), **asdict(self.variant),
+            "core": self.core.__name__, "examples": self.digest
         }  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ import torch
 
 from projsym.bench.timing import interleave
 
+from .attention import CORES, Core
 from .counts import predict
 from .model import Translator, causal, source_mask
 from .sizes import Sizes, Variant
@@ -48,7 +49,12 @@ class StepTime:
 
 
 def time_steps(
-    sizes: Sizes, variants: Sequence[Variant], steps: int, device: str = "cpu", threads: int | None = None
+    sizes: Sizes,
+    variants: Sequence[Variant],
+    steps: int,
+    device: str = "cpu",
+    threads: int | None = None,
+    core: str = "torch",
 ) -> list[StepTime]:
     """Time about `steps` steps of every variant (at least five), in turn; the first must be a standard one.
 
@@ -60,7 +66,7 @@ def time_steps(
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        parts = [_parts(sizes, v, torch.device(device)) for v in variants]
+        parts = [_parts(sizes, v, torch.device(device), CORES[core]) for v in variants]
         for calls, _ in parts:
             for call in calls.values():
                 call()
@@ -94,12 +100,12 @@ def time_steps(
 
 
 def _parts(
-    sizes: Sizes, variant: Variant, device: torch.device
+    sizes: Sizes, variant: Variant, device: torch.device, core: Core
 ) -> tuple[Mapping[str, Callable[[], None]], int]:
     """Calls that do one step, its attention and its optimiser; and the number of parameters."""
     standard = Translator(sizes, Variant("standard", variant.head_width, variant.sigma))
     draw(standard, 0)
-    model = Translator(sizes, variant)
+    model = Translator(sizes, variant, core)
     adopt(model, standard)
     model.to(device).train()
     optimizer = optimizer_for(model, 1e-3)

@@ -59,7 +59,8 @@ class Translation:
     @property
     def settings(self) -> Mapping[str, Any]:
         return {
-            "task": "translation", **asdict(self.sizes), **asdict(self.variant), "examples": self.digest
+            "task": "translation", **asdict(self.sizes), **asdict(self.variant),
+            "core": self.core.__name__, "examples": self.digest
         }  # fmt: skip
 
     @property

@@ -61,6 +61,7 @@ def test_quick_translation_end_to_end(tiny: plans.Plan, tmp_path: Path) -> None:
 
 def test_timing_only(tiny: plans.Plan, tmp_path: Path) -> None:
     command = ["learn", "translate", "--quick", "--steps", "1", "--out", str(tmp_path), "--heads", "both"]
+    command += ["--core", "explicit"]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     found = load(tmp_path, "translate-quick")

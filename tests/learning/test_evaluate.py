@@ -42,6 +42,16 @@ def test_scores_of_a_perfect_and_of_a_wrong_translation() -> None:
     assert wrong["bleu"] < 1 and wrong["chrf"] < 1 and len(perfect["signatures"]) == 2
 
 
+def test_what_is_wanted_is_the_next_of_what_is_given(sizes: Sizes, splits: Splits) -> None:
+    task = Translation(sizes, Variant("standard"), splits)
+    part = task.training
+    assert (part.given[:, 0] == START).all() and torch.equal(part.given[:, 1:], part.wanted[:, :-1])
+    for pair, source, wanted in zip(splits.training, part.source, part.wanted, strict=True):
+        assert tuple(task.spanish.decode(wanted.tolist())) == pair.spanish
+        assert tuple(task.english.decode(source.tolist())) == pair.english
+        assert wanted[len(pair.spanish)] == END
+
+
 def test_loss_and_accuracy_leave_padding_out(sizes: Sizes, splits: Splits) -> None:
     """Against a loop over the tokens of one sentence after the other."""
     task = Translation(sizes, Variant("standard"), splits)
