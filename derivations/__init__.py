@@ -1,6 +1,7 @@
 """The chapters of the theory: hypotheses, chains and refusals, in reading order."""
 
 from . import (
+    backward,
     computation,
     costs,
     dictionary,
@@ -38,6 +39,7 @@ CHAPTERS = (
     *GEOMETRY,
     learning,
     computation,
+    backward,
     costs,
     radial,
     extensions,

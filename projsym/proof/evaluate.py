@@ -6,6 +6,7 @@ an equation rigorously; overlapping balls only fail to refute it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from operator import add, mul
 from typing import Any
@@ -37,6 +38,9 @@ class Evaluator:
 
     def __init__(self, instance: Instance, free: dict[sp.Symbol, str]) -> None:
         self.instance, self.free = instance, free
+        # A sum inside another sum is asked for at every member of the outer set, often without its index.
+        self._sums: dict[tuple[sp.Basic, tuple[Element | None, ...]], arb | Vec] = {}
+        self._bound: dict[sp.Basic, tuple[sp.Symbol, ...]] = {}
 
     def __call__(self, term: Any) -> list[arb]:
         """The value: one ball for a scalar, one for each component of a vector."""
@@ -62,7 +66,23 @@ class Evaluator:
                 return []
         raise TypeError(f"not an index set: {over!r}")
 
+    def _once(self, x: sp.Basic, bound: Bound, evaluate: Callable[[Any, Bound], Any]) -> Any:
+        """The value of a sum, computed once for each setting of the indices that it depends on."""
+        if x not in self._bound:
+            self._bound[x] = tuple(sorted(x.free_symbols, key=str))
+        key = (x, tuple(bound.get(s) for s in self._bound[x]))
+        if key not in self._sums:
+            self._sums[key] = evaluate(x, bound)
+        return self._sums[key]
+
     def scalar(self, e: sp.Expr, bound: Bound) -> arb:
+        return (
+            self._once(e, bound, self._scalar)
+            if isinstance(e, FiniteSum | Softmax)
+            else self._scalar(e, bound)
+        )
+
+    def _scalar(self, e: sp.Expr, bound: Bound) -> arb:
         match e:
             case sp.Rational():
                 return arb(fmpq(int(e.p), int(e.q)))
@@ -110,6 +130,9 @@ class Evaluator:
         return y if exponent > 0 else 1 / y
 
     def vector(self, v: Vector, bound: Bound) -> Vec:
+        return self._once(v, bound, self._vector) if isinstance(v, VectorSum) else self._vector(v, bound)
+
+    def _vector(self, v: Vector, bound: Bound) -> Vec:
         match v:
             case ZeroVector():
                 return [arb(0)] * self.instance.dimension(v.space.name)
