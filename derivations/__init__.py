@@ -1,6 +1,7 @@
 """The chapters of the theory: hypotheses, chains and refusals, in reading order."""
 
 from . import (
+    backward,
     bandwidths,
     computation,
     costs,
@@ -52,6 +53,7 @@ CHAPTERS = (
     computation,
     rounding,
     recomputation,
+    backward,
     costs,
     crossovers,
     radial,

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from projsym.attention import attention, project
+from projsym.backward import attention_backward, project_backward
 from projsym.errors import BackendWarning, CompilerError
 from projsym.merging import merge
 from projsym.runtime.threads import get_num_threads, set_num_threads
@@ -27,10 +28,12 @@ __all__ = [
     "Folded",
     "__version__",
     "attention",
+    "attention_backward",
     "fold",
     "get_num_threads",
     "merge",
     "project",
+    "project_backward",
     "set_num_threads",
 ]
 

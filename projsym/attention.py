@@ -89,7 +89,7 @@ def project(
             raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
         name, parameter = "project_gaussian", check.real("sigma", sigma, positive=True)
     else:
-        name, parameter = "project_dot", _scale(scale, d)
+        name, parameter = "project_dot", default_scale(scale, d)
     arrays, core = {"q": a, "k": b}, {"q": a.shape[:-2], "k": b.shape[:-2]}
     if key_bias is not None:
         c = check.array("key_bias", key_bias, 1)
@@ -150,11 +150,12 @@ def attention(
     check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
     lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
     arrays = {"q": a, "k": b, "v": c}
-    out, lse = _run("attention", arrays, _scale(scale, d), (("d", d), ("dv", dv)), lead, backend)
+    out, lse = _run("attention", arrays, default_scale(scale, d), (("d", d), ("dv", dv)), lead, backend)
     return (out, lse) if return_lse else out
 
 
-def _scale(scale: Any, d: int) -> float:
+def default_scale(scale: Any, d: int) -> float:
+    """The scale of dot products: `scale`, checked, or ``1/sqrt(d)`` (1 if d = 0)."""
     if scale is None:
         return 1 / math.sqrt(d) if d else 1.0
     return check.real("scale", scale)

@@ -17,7 +17,6 @@ class Driver:
     def driver(self) -> None:
         """Parameters, key scalars, then all row blocks."""
         t, plan = self.text, self.plan
-        across, down = plan.heads.parallel, plan.rows.parallel
         with t.block(f"int {self.name}({self.names.signature()})"):
             for s in plan.parameters:
                 t(f"const double par_{s.name} = {scalar(s.value, self.names.key_symbol)};")
@@ -28,39 +27,49 @@ class Driver:
                     "if (!keys) return -1;",
                 )
             t(*(f"T *key_{s} = keys + {n}*H*m;" for n, s in enumerate(self.names.key_scalars)))
-            fields = ["n", "m"]
+            fields = self.sizes()
             for x in plan.vectors.values():
                 fields += [f"in_{x.name}", f"at_{x.name}", f"ld_{x.name}"]
             for x in self.names.arrays:
                 fields += [f"in_{x.name}", f"at_{x.name}"]
             fields += [f"par_{p}" for p in [*self.names.parameters, *(str(s.name) for s in plan.parameters)]]
             fields += [f"key_{s}" for s in self.names.key_scalars] + [
-                f"out_{o.name}" for o in self.names.outputs
+                f"out_{o.name}" for o in self.names.every_output
             ]
             t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
             t("if (threads < 1) threads = 1;")
-            if across or down:
-                t("#pragma omp parallel num_threads(threads) reduction(+:bad, failed)")
-            with t.block(""):
-                if self.names.key_scalars:
-                    self.keys(across)
-                t(
-                    f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
-                    "if (w) memset(w, 0, sizeof *w); else failed++;",
-                )
-                if across:
-                    t(f"#pragma omp for{' collapse(2)' if down else ''} schedule(dynamic, 1)")
-                t("for (long h = 0; h < H; h++)")
-                if down and not across:
-                    t("#pragma omp for schedule(dynamic, 1)")
-                t(
-                    "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
-                    f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
-                    "free(w);",
-                )
+            self.work()
             if self.names.key_scalars:
                 t("free(keys);")
             t("return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;")
+
+    def sizes(self) -> list[str]:
+        """The sizes that a block receives."""
+        return ["n", "m"]
+
+    def work(self) -> None:
+        """All row blocks."""
+        t, plan = self.text, self.plan
+        across, down = plan.heads.parallel, plan.rows.parallel
+        if across or down:
+            t("#pragma omp parallel num_threads(threads) reduction(+:bad, failed)")
+        with t.block(""):
+            if self.names.key_scalars:
+                self.keys(across)
+            t(
+                f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
+                "if (w) memset(w, 0, sizeof *w); else failed++;",
+            )
+            if across:
+                t(f"#pragma omp for{' collapse(2)' if down else ''} schedule(dynamic, 1)")
+            t("for (long h = 0; h < H; h++)")
+            if down and not across:
+                t("#pragma omp for schedule(dynamic, 1)")
+            t(
+                "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
+                f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
+                "free(w);",
+            )
 
     def keys(self, across: bool) -> None:
         """Key scalars, once per head."""

@@ -27,7 +27,11 @@ class Names:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.name = plan, plan.program.name
         self.outputs = [s for s in plan.after if isinstance(s, Output)]
-        self.sums = {s.name: s for s in plan.pairs.body if isinstance(s, Sum)}
+        self.key_outputs = plan.key_outputs
+        sums = [s for s in plan.pairs.body if isinstance(s, Sum)]
+        self.sums = {s.name: s for s in sums if s.over == "j"}
+        self.key_sums = {s.name: s for s in sums if s.over == "i"}
+        self.gathered = list(dict.fromkeys(s.vector for s in self.key_sums.values() if s.vector))
         self.features = sorted({x.feature for x in plan.vectors.values()})
         self.row_inputs = [x for x in plan.scalars.values() if x.axes == "i"]
         self.arrays = [x for x in plan.scalars.values() if x.axes]
@@ -49,7 +53,7 @@ class Names:
             *self.features,
             *map(str, plan.axes),
             *plan.vectors,
-            *(o.name for o in self.outputs),
+            *(o.name for o in self.every_output),
         ):
             _identifier(name)
 
@@ -61,7 +65,28 @@ class Names:
         for x in self.arrays:
             parts += [f"const T *in_{x.name}", f"const long *at_{x.name}"]
         parts += [f"double par_{p}" for p in self.parameters]
-        return ", ".join([*parts, *(f"T *out_{o.name}" for o in self.outputs), "int threads"])
+        return ", ".join([*parts, *(f"T *out_{o.name}" for o in self.every_output), "int threads"])
+
+    @property
+    def every_output(self) -> list[Output]:
+        """Outputs of queries, then of keys: the order of the arguments."""
+        return [*self.outputs, *self.key_outputs]
+
+    def state_size(self) -> str:
+        """The C of how many numbers the sums of a chunk of keys take."""
+        return " + ".join(map(self._state, self.key_sums.values()))
+
+    def key_state(self, sum: Sum) -> str:
+        """The C of where a key sum starts in the memory of a chunk."""
+        before = list(self.key_sums.values())[: list(self.key_sums).index(sum.name)]
+        return " + ".join(map(self._state, before)) or "0"
+
+    def _state(self, s: Sum) -> str:
+        return f"a->span*P_{self.plan.vectors[s.vector].feature}" if s.vector else "a->span*W"
+
+    def state_symbol(self, s: sp.Symbol) -> str:
+        """The C of a symbol where the outputs of a key are written."""
+        return f"a->par_{s}" if self.plan.axes[s] == "" else f"val_{s}"
 
     def row_symbol(self, s: sp.Symbol) -> str:
         """The C of a symbol in the loops over the rows of a block: a double."""

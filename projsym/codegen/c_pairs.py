@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sympy as sp
 
 from projsym.codegen.c_plan import Nest, Plan
@@ -21,8 +23,9 @@ def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
 class Pairs:
     """Prints the phases of a key block."""
 
-    def __init__(self, plan: Plan, text: Text) -> None:
+    def __init__(self, plan: Plan, text: Text, state: Callable[[Sum], str] = str) -> None:
         self.plan, self.text, self.name = plan, text, plan.program.name
+        self.state = state  # where a key's sum starts in the memory of a chunk
 
     def symbol(self, s: sp.Symbol) -> str:
         """The C of a symbol inside a nest: a vector of lanes."""
@@ -141,6 +144,8 @@ class Pairs:
                     self._call(n, phase)
                 case Rescale():
                     self._rescale(phase)
+                case Sum(over="i"):
+                    self._gather(phase)
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     f = self.plan.vectors[key].feature
@@ -148,6 +153,16 @@ class Pairs:
                         f"CONTRACT(w->sum_{name}, w->pair{self.plan.buffers[weight]}, vec_{key}, "
                         f"P_{f}, BLOCK_i, nq, nk);"
                     )
+
+    def _gather(self, s: Sum) -> None:
+        """A sum over the queries of the block, for every key of the block."""
+        weights = f"w->pair{self.plan.buffers[s.weight]}"
+        to = f"keys + ({self.state(s)})"
+        if s.vector is None:
+            self.text(f"GATHER_LANES({to} + (j0 - begin)*W, {weights}, BLOCK_i, nq, nk);")
+            return
+        x, f = s.vector, self.plan.vectors[s.vector].feature
+        self.text(f"GATHER({to} + (j0 - begin)*P_{f}, {weights}, all_{x}, lda_{x}, P_{f}, BLOCK_i, nq, nk);")
 
     def _call(self, n: int, nest: Nest) -> None:
         t = self.text

@@ -81,6 +81,7 @@ class Plan:
     after: list[Let | Dot | Output]
     phases: list[Phase]
     buffers: dict[sp.Symbol, int]
+    key_outputs: list[Output] = field(default_factory=list)
 
     def pair_reads(self, axes: str) -> list[sp.Symbol]:
         """Values of those axes that the key loop reads, sorted."""
@@ -97,7 +98,7 @@ class Plan:
 
     def states(self) -> set[sp.Symbol]:
         """Scalar row states."""
-        found = {s.name for s in self.pairs.body if isinstance(s, Sum) and s.vector is None}
+        found = {s.name for s in self.pairs.body if isinstance(s, Sum) and s.vector is None and s.over == "j"}
         for s in self.pairs.body:
             if isinstance(s, RunningMax):
                 found |= {s.name, s.old}
@@ -151,7 +152,7 @@ def _phases(pairs: Loop) -> list[Phase]:
                     close()
                 nest = nest or Nest()
                 nest.body.append(s)
-            case RunningMax() | Sum(vector=None):
+            case RunningMax() | Sum(vector=None, over="j"):
                 nest = nest or Nest()
                 nest.body.append(s)
             case Sum():
@@ -198,7 +199,14 @@ def plan(program: Program) -> Plan:
     for loop in (pairs, rows):
         if loop.block is None:
             raise ValueError(f"the loop over {loop.axis} has no block size: block it first")
-    key_loops = [node for node in heads.body if isinstance(node, Loop) and node is not rows]
+    where = next(n for n, node in enumerate(heads.body) if node is rows)
+    key_loops = [node for node in heads.body[:where] if isinstance(node, Loop)]
+    key_outputs = [
+        cast("Output", node)
+        for loop in heads.body[where + 1 :]
+        if isinstance(loop, Loop) and loop.axis == "j"
+        for node in _level(loop.body, (Output,), "in the loop over keys after that over queries", "j")
+    ]
     for loop in key_loops:
         if loop.axis != "j" or has_state(loop):
             raise ValueError(f"a loop over {loop.axis} outside the loop over queries may hold no sums")
@@ -225,4 +233,5 @@ def plan(program: Program) -> Plan:
         cast("list[Let | Dot | Output]", after),
         phases,
         _buffers(phases),
+        key_outputs,
     )

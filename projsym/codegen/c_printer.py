@@ -10,6 +10,7 @@ queries is always computed by one thread, in one order.
 from __future__ import annotations
 
 from projsym.codegen.c_driver import Driver
+from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_plan import Plan, plan
@@ -56,11 +57,16 @@ def _source(plan: Plan, dtype: str, header: str) -> str:
     used = {n for s in plan.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
     _sizes(names, t)
+    if names.key_sums:
+        block = plan.pairs.block or 1
+        t(f"#define CHUNK {-(-CHUNK // block) * block}")
+        t.raw(PRELUDE)
+        t("")
     _structs(names, t)
-    pairs = Pairs(plan, t)
+    pairs = Pairs(plan, t, names.key_state)
     pairs.nests()
-    Rows(names, t).row_block(pairs)
-    Driver(names, t).driver()
+    (GradientRows if names.key_sums else Rows)(names, t).row_block(pairs)
+    (GradientDriver if names.key_sums else Driver)(names, t).driver()
     return str(t)
 
 
@@ -96,18 +102,19 @@ def _structs(names: Names, t: Text) -> None:
     """What a row block receives, and its working memory."""
     plan = names.plan
     with t.block("typedef struct", f"}} {names.name}_args;"):
-        t("long n, m;")
+        t("long n, m, span;" if names.key_sums else "long n, m;")
         for x in plan.vectors.values():
             t(f"const T *in_{x.name}; const long *at_{x.name}; long ld_{x.name};")
         t(*(f"const T *in_{x.name}; const long *at_{x.name};" for x in names.arrays))
         t(*(f"double par_{p};" for p in [*names.parameters, *(str(s.name) for s in plan.parameters)]))
         t(*(f"const T *key_{s};" for s in names.key_scalars))
-        t(*(f"T *out_{o.name};" for o in names.outputs))
+        t(*(f"T *out_{o.name};" for o in names.every_output))
     with t.block("typedef struct", f"}} {names.name}_work;"):
         for dot in names.dots:
             f = plan.vectors[dot.left].feature
             t(f"T pack_{dot.name}[D_{f}*BLOCK_i] ALIGNED;")
         t(*(f"T stage_{k}[STAGED*P_{plan.vectors[k].feature}] ALIGNED;" for k in names.key_vectors))
+        t(*(f"T all_{x}[BLOCK_i*P_{plan.vectors[x].feature}] ALIGNED;" for x in names.gathered))
         t(*(f"T pair{b}[BLOCK_j*BLOCK_i] ALIGNED;" for b in sorted(set(plan.buffers.values()))))
         for s in sorted(plan.states() | set(names.row_values), key=str):
             t(f"T row_{s}[BLOCK_i] ALIGNED;")

@@ -13,6 +13,7 @@ from projsym.proof.theorem import REGISTRY, Theorem
 
 from .c_printer import emit_c
 from .exp2 import certificate
+from .gradient_kernel import gradient_kernels
 from .kernel import Built, Kernel, operations
 from .numpy_printer import emit_numpy
 from .program import Loop, Node, Output, Program
@@ -50,7 +51,7 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
     files: dict[str, str] = {}
     entries: dict[str, Any] = {}
     everything: list[Built] = []
-    for kernel in kernels():
+    for kernel in (*kernels(), *gradient_kernels()):
         built = {dtype: kernel.build(dtype) for dtype in DTYPES}
         array = kernel.build("float32", "numpy")
         everything += [*built.values(), array]
@@ -96,7 +97,11 @@ def _comment(text: str) -> str:
 def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict[str, Any]:
     b = built["float32"]
     program = b.program
-    outputs = [{"name": key, "feature": _feature(program, key)} for key in b.kernel.outputs()]
+    outputs = [
+        {"name": s.name, "axes": s.axes, "feature": s.feature}
+        for s in program.statements()
+        if isinstance(s, Output)
+    ]
     return {
         "inputs": [{"name": x.name, "axes": x.axes, "feature": x.feature} for x in program.inputs],
         "outputs": outputs,
@@ -108,10 +113,6 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},
     }
-
-
-def _feature(program: Program, output: str) -> str:
-    return next(s.feature for s in program.statements() if isinstance(s, Output) and s.name == output)
 
 
 def _block(program: Program) -> int:

@@ -45,13 +45,20 @@ class Kernel:
     def build(self, dtype: str, target: str = "c") -> Built:
         """Lower, schedule and validate. ProofError unless theorem, citations and program are proved."""
         require(self.of)
-        outputs = self.outputs()
-        plain = lower(self.name, outputs)
+        plain = self.lower()
         steps = tuple(self.schedule(plain, dtype, target))
         cited = tuple(dict.fromkeys(c for s in steps for c in s.cites))
         laws = tuple(resolve(c) for c in cited)
         program = apply(plain, steps)
-        return Built(self, dtype, program, tuple(validate(program, outputs)), laws)
+        return Built(self, dtype, program, tuple(self.validate(program)), laws)
+
+    def lower(self) -> Program:
+        """The unscheduled program."""
+        return lower(self.name, self.outputs())
+
+    def validate(self, program: Program) -> list[Obligation]:
+        """The proof that a program computes the outputs; ProofError if it does not."""
+        return validate(program, self.outputs())
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,11 @@ class _Lowering:
         self.scalars: dict[str, str] = {}
         self.dots: dict[sp.Symbol, Dot] = {}
         self.weights: dict[sp.Expr, sp.Symbol] = {}
-        self.sums: dict[tuple[sp.Symbol, str | None], Sum] = {}
+        self.sums: dict[tuple[sp.Symbol, str | None, str], Sum] = {}
+        self.outer: dict[str | None, str] = {None: "i"}
+        """The axis of an index that no sum binds: a vector without an index is a query's."""
+        self.summed = (KEYS.name, "j")
+        """The set that sums are over, and its axis."""
 
     def program(self, outputs: Mapping[str, Any]) -> Program:
         made = [
@@ -158,21 +162,32 @@ class _Lowering:
         if len(total.binders) != 1:
             raise LoweringError(f"{self.name}: a sum over {len(total.binders)} indices at once: {total}")
         ((bound, over),) = total.binders
-        if over != KEYS.name:
-            raise LoweringError(f"{self.name}: a sum over {over!r}; kernels sum over {KEYS.name!r}")
+        if over != self.summed[0]:
+            raise LoweringError(f"{self.name}: a sum over {over!r}; kernels sum over {self.summed[0]!r}")
         return bound
 
     def sum(self, weight: Mono, bound: str, vector: str | None) -> sp.Symbol:
         e = self.mono(weight, bound)
         w = self.weights.setdefault(e, symbol(f"w{len(self.weights)}"))
-        if (w, vector) not in self.sums:
-            self.sums[w, vector] = Sum(symbol(f"s{len(self.sums)}"), w, vector)
-        return self.sums[w, vector].name
+        return self.sum_of(w, vector)
+
+    def sum_of(self, w: sp.Symbol, vector: str | None) -> sp.Symbol:
+        """The sum of a weight times a vector over the set in force, made once."""
+        key = (w, vector, self.summed[1])
+        if key not in self.sums:
+            self.sums[key] = Sum(symbol(f"s{len(self.sums)}"), *key)
+        return self.sums[key].name
+
+    def axis(self, at: str | None, bound: str | None, what: str) -> str:
+        """The axis of an index."""
+        if at is not None and at == bound:
+            return self.summed[1]
+        if at not in self.outer:
+            raise LoweringError(f"{self.name}: {what} has an index that no sum binds")
+        return self.outer[at]
 
     def atom(self, a: Atom, bound: str | None) -> str:
-        if a.at is not None and a.at != bound:
-            raise LoweringError(f"{self.name}: {a.key} has an index that no sum binds")
-        axes = "i" if a.at is None else "j"
+        axes = self.axis(a.at, bound, a.key)
         if self.vectors.setdefault(a.name, axes) != axes:
             raise LoweringError(f"{self.name}: {a.name} is both a query vector and a key vector")
         return a.name
@@ -204,9 +219,7 @@ class _Lowering:
             case Sym():
                 return self.scalar(g.name, "")
             case Member():
-                if g.at != bound:
-                    raise LoweringError(f"{self.name}: {g.key} has an index that no sum binds")
-                return self.scalar(g.name, "j")
+                return self.scalar(g.name, self.axis(g.at, bound, g.key))
             case Product():
                 return self.dot(g, bound)
             case Total():
@@ -226,9 +239,9 @@ class _Lowering:
     def dot(self, g: Product, bound: str | None) -> sp.Symbol:
         if g.word:
             raise LoweringError(f"{self.name}: {g.key}: fold linear maps into the inputs first")
-        pair = sorted((g.left, g.right), key=lambda a: (a.at is not None, a.name))
+        pair = sorted((g.left, g.right), key=lambda a: (self.axis(a.at, bound, a.key), a.name))
         left, right = (self.atom(a, bound) for a in pair)
-        axes = "".join(sorted({"i" if a.at is None else "j" for a in pair}))
+        axes = "".join(sorted({self.axis(a.at, bound, a.key) for a in pair}))
         s = symbol(f"{left}_{right}")
         self.dots.setdefault(s, Dot(s, axes, left, right))
         return s

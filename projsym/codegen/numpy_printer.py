@@ -62,7 +62,8 @@ class _Printer(Writer):
         self._blocks()
         self.put("_bad = 0")
         for o in outputs:
-            shape = f"_H, _n, {self._width(o.feature)}" if o.feature else "_H, _n"
+            rows = "_H, _n" if o.axes == "i" else "_H, _m"
+            shape = f"{rows}, {self._width(o.feature)}" if o.feature else rows
             make = f"np.empty(({shape}), _T)"
             self.put(f"_out_{o.name} = {make}" + ("" if o.feature else f" if {o.name} else None"))
         for x in self.p.inputs:
@@ -107,7 +108,9 @@ class _Printer(Writer):
             for x in self.p.inputs
             if x.axes
         ]
-        results = [f"{o.name} ({', '.join(['H', 'n', *filter(None, [o.feature])])})" for o in outputs]
+        results = [
+            f"{o.name} ({', '.join(['H', rows[o.axes], *filter(None, [o.feature])])})" for o in outputs
+        ]
         return f"Arrays {', '.join(shaped)} of one dtype -> ({', '.join(results)}, count)."
 
     def _sizes(self) -> None:
@@ -142,6 +145,7 @@ class _Printer(Writer):
                 self.put("for _h0 in range(0, _H, _hb):")
                 self.depth += 1
                 self.put("_h1 = min(_h0 + _hb, _H)")
+                self._key_states(node)
                 for below in body:
                     self._in_head(below)
                 self.depth -= 1
@@ -152,6 +156,8 @@ class _Printer(Writer):
         match node:
             case Let(name, "", value):
                 self.compute_parameter(name, value)
+            case Loop("j", body) if any(isinstance(x, Output) for x in body):
+                self._key_outputs(node)
             case Loop("j"):
                 self._simple_loop(node)
             case Loop("i", body) if any(isinstance(x, Loop) or not isinstance(x, Let | Dot) for x in body):
@@ -160,6 +166,25 @@ class _Printer(Writer):
                 self._simple_loop(node)
             case _:
                 raise ValueError(f"{node}: must be inside a loop over queries or keys")
+
+    def _key_states(self, heads: Loop) -> None:
+        """Sums over queries, for all keys of the heads: (heads, keys, features) or (heads, keys, 1)."""
+        for s in inner(heads):
+            if isinstance(s, Sum) and s.over == "i":
+                if s.vector is not None and self.vectors[s.vector].axes != "i":
+                    raise ValueError(f"{s.name}: {s.vector} is not a row vector")
+                width = f"{s.vector}.shape[2]" if s.vector else "1"
+                self.put(f"{s.name} = np.zeros((_h1 - _h0, _m, {width}), _T)")
+
+    def _key_outputs(self, loop: Loop) -> None:
+        """A loop over keys after that over queries: gradients of keys."""
+        indented = self.open(loop)
+        self.views(loop)
+        for s in loop.body:
+            if not isinstance(s, Output):
+                raise ValueError(f"{s}: only outputs belong in a loop over keys after that over queries")
+            self._output(s)
+        self.depth -= indented
 
     def _simple_loop(self, loop: Loop) -> None:
         """A loop that computes scalars of its own axis."""
@@ -199,9 +224,9 @@ class _Printer(Writer):
         for s in inner(loop):
             if isinstance(s, RunningMax):
                 self.put(f"{s.name} = np.full({SHAPES['i']}, _low, _T)")
-            elif isinstance(s, Sum) and s.vector is None:
+            elif isinstance(s, Sum) and s.over == "j" and s.vector is None:
                 self.put(f"{s.name} = np.zeros({SHAPES['i']}, _T)")
-            elif isinstance(s, Sum):
+            elif isinstance(s, Sum) and s.over == "j":
                 if s.vector not in self.vectors or self.vectors[s.vector].axes != "j":
                     raise ValueError(f"{s.name}: {s.vector} is not a key vector")
                 self.put(f"{s.name} = np.zeros((_h1 - _h0, _i1 - _i0, {s.vector}.shape[2]), _T)")
@@ -260,6 +285,11 @@ class _Printer(Writer):
                 self.put(f"_factor = {plain(factor, self.names)}")
                 for x in sums:
                     self.put(f"{x} *= _factor")
+            case Sum(name, weight, None, "i"):
+                self.put(f"{name}[:, _j0:_j1] += {self._weight(weight, pairs)}.sum(axis=1)[:, :, None]")
+            case Sum(name, weight, vector, "i"):
+                product = f"np.matmul({self._weight(weight, pairs)}.swapaxes(1, 2), _{vector})"
+                self.put(f"{name}[:, _j0:_j1] += {product}")
             case Sum(name, weight, None):
                 self.put(f"{name} += {self._weight(weight, pairs)}.sum(axis=2, keepdims=True)")
             case Sum(name, weight, vector):
@@ -276,12 +306,14 @@ class _Printer(Writer):
 
     def _output(self, o: Output) -> None:
         parts = []
+        self.axis = o.axes
         for c, vector in o.terms:
             e = sp.sympify(c)
             zero = divisors(e, {n for n, s in self.sums.items() if s.vector is None})
-            for x in ordered(zero - self.guarded):
+            for x in ordered(zero - self.guarded if o.axes == "i" else zero):
                 self.put(f"_safe_{x} = np.where({x} == 0, 1, {x})")
-            self.guarded |= zero
+            if o.axes == "i":
+                self.guarded |= zero
 
             def name(x: sp.Symbol, zero: set[sp.Symbol] = zero) -> str:
                 return f"_safe_{x}" if x in zero else self.name(x)
@@ -297,16 +329,16 @@ class _Printer(Writer):
                 text += f" * {self._vector(vector)}" if vector is not None else ""
             parts.append(text)
         if o.feature:
-            self.put(f"_out_{o.name}[{SLICES['i']}] = {' + '.join(parts)}")
+            self.put(f"_out_{o.name}[{SLICES[o.axes]}] = {' + '.join(parts)}")
         else:
             self.put(f"if {o.name}:")
-            at = "_h0:_h1, _i0:_i1, None"
+            at = f"{SLICES[o.axes]}, None"
             self.put(f"    _out_{o.name}[{at}] = {' + '.join(parts)}")
 
     def _vector(self, v: sp.Symbol | str) -> str:
         if isinstance(v, str):
-            if v not in self.vectors or self.vectors[v].axes != "i":
-                raise ValueError(f"{v}: not a row vector")
+            if v not in self.vectors or self.vectors[v].axes != self.axis:
+                raise ValueError(f"{v}: not a vector of axis {self.axis!r}")
             return f"_{v}"
         if v not in self.sums or self.sums[v].vector is None:
             raise ValueError(f"{v}: not a vector sum")

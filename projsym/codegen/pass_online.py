@@ -90,6 +90,9 @@ def online(program: Program) -> Program:
     loop = pair_loop(program)
     if any(isinstance(node, RunningMax) for node in loop.body):
         raise ValueError("online: the program already has a running maximum")
+    for node in loop.body:
+        if isinstance(node, Sum) and node.over != "j":
+            raise ValueError(f"online: {node.name} is a sum over queries, whose maxima differ")
     e, lets = _exponential(program, loop)
     log2e = _log2e(program)
     score, top = fresh(program, "s"), fresh(program, "m")

@@ -63,6 +63,14 @@ def has_state(loop: Loop) -> bool:
     return any(isinstance(node, Sum | RunningMax) for node in loop.body)
 
 
+def has_state_over(loop: Loop, axis: str) -> bool:
+    """Whether a state at any depth accumulates over `axis`: a key's, over queries."""
+    return any(
+        has_state_over(node, axis) if isinstance(node, Loop) else isinstance(node, Sum) and node.over == axis
+        for node in loop.body
+    )
+
+
 def pair_loop(program: Program) -> Loop:
     """The loop over keys that accumulates the sums; ValueError unless there is exactly one."""
     found = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]

@@ -18,6 +18,7 @@ from projsym.codegen.pass_online import online
 from projsym.codegen.pass_tree import (
     fresh,
     has_state,
+    has_state_over,
     loops,
     map_nodes,
     pair_loop,
@@ -120,7 +121,7 @@ def parallel(program: Program, *axes: str) -> Program:
         if not found:
             raise ValueError(f"parallel: no loop over {axis!r}")
         for loop in found:
-            if has_state(loop):
+            if has_state(loop) or has_state_over(loop, axis):
                 raise ValueError(f"parallel: the loop over {axis!r} carries sums from one turn to the next")
 
     def mark(node: Node) -> Node:

@@ -86,20 +86,27 @@ class Rescale:
 class Sum:
     """``name += sum over the block's keys of weight * vector``: a row state, first 0.
 
-    vector: the name of a key vector, or None for a scalar sum.
+    vector: the name of a key vector, or None for a scalar sum. With ``over="i"`` the sum is over the queries
+    of the block, the state one of a key that lasts through the loop over queries, the vector a query's.
     """
 
     name: sp.Symbol
     weight: sp.Symbol
     vector: str | None = None
+    over: str = "j"
+
+    @property
+    def axes(self) -> str:
+        """The axis of the state: the one that is not summed over."""
+        return "i" if self.over == "j" else "j"
 
 
 @dataclass(frozen=True)
 class Output:
-    """``name = sum of coefficient * vector``, one per query.
+    """``name = sum of coefficient * vector``, one per query, or one per key with ``axes="j"``.
 
-    terms: pairs of a coefficient (axes ``""`` or ``"i"``, also of row states) and the vector it multiplies:
-    the symbol of a vector :class:`Sum`, the name of a row vector, or None in a scalar output.
+    terms: pairs of a coefficient (axes ``""`` or `axes`, also of states) and the vector it multiplies:
+    the symbol of a vector :class:`Sum`, the name of a vector of that axis, or None in a scalar output.
     A coefficient that divides by a sum is 0 where that sum is 0: a row without keys is the unit of the
     merge monoid (its log is minus infinity).
     """
@@ -107,6 +114,7 @@ class Output:
     name: str
     terms: tuple[tuple[sp.Expr, sp.Symbol | str | None], ...]
     feature: str = ""
+    axes: str = "i"
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class Program:
             elif isinstance(s, RunningMax):
                 table[s.name] = table[s.old] = "i"
             elif isinstance(s, Sum):
-                table[s.name] = "i"
+                table[s.name] = s.axes
         return table
 
     def axes_of(self, e: sp.Expr) -> str:
@@ -194,11 +202,11 @@ def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
                 lines.append(f"{pad}{old}, {name} = {name}, max({name}, max_j {of})")
             case Rescale(sums, factor):
                 lines.append(f"{pad}{', '.join(map(str, sums))} *= {factor}")
-            case Sum(name, weight, vector):
-                lines.append(f"{pad}{name} += sum_j {weight}{f' * {vector}' if vector else ''}")
+            case Sum(name, weight, vector, over):
+                lines.append(f"{pad}{name} += sum_{over} {weight}{f' * {vector}' if vector else ''}")
             case Output(name, terms):
                 text = " + ".join(f"({c})" + (f" * {v}" if v is not None else "") for c, v in terms)
-                lines.append(f"{pad}{name}[i] = {text}")
+                lines.append(f"{pad}{name}[{node.axes}] = {text}")
 
 
 __all__ = [

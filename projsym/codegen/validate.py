@@ -209,7 +209,11 @@ def validate(program: Program, outputs: Mapping[str, Any]) -> list[Obligation]:
     Raises ProofError that names the first obligation that is refuted (with its witness) or undecided, or the
     statement that makes no sense.
     """
-    obligations = Validator(program, outputs).run()
+    return require_proved(program, Validator(program, outputs).run())
+
+
+def require_proved(program: Program, obligations: list[Obligation]) -> list[Obligation]:
+    """The obligations themselves; ProofError that names the first that is not proved."""
     for o in obligations:
         if not isinstance(o.verdict, Proved):
             raise ProofError(f"{program.name}: {o.name}: {o.verdict}")

@@ -46,7 +46,7 @@ class Evaluator:
     def once(self, e: Any, bound: Bound, evaluate: Any) -> Any:
         """``evaluate(e, bound)``, remembered for the members that the bound indices in `e` stand for."""
         if e not in self.indices:
-            self.indices[e] = tuple(s for s in e.free_symbols if s.is_integer)
+            self.indices[e] = tuple(e.free_symbols)
         key = (e, tuple(bound.get(i) for i in self.indices[e]))
         if key not in self.known:
             self.known[key] = evaluate(e, bound)

@@ -17,9 +17,9 @@ from flint import arb
 from projsym.algebra.generators import Product
 from projsym.algebra.normal import Normaliser
 from projsym.algebra.poly import Poly
-from projsym.algebra.scalars import ScalarFamily
+from projsym.algebra.scalars import ScalarElement, ScalarFamily
 from projsym.algebra.substitute import substitute
-from projsym.algebra.terms import LinearMap, VectorFamily, VectorSymbol
+from projsym.algebra.terms import LinearMap, VectorElement, VectorFamily, VectorSymbol
 from projsym.algebra.theory import Theory
 
 from .instance import Element, Instance, Vec
@@ -90,7 +90,13 @@ class Defined(Hypothesis):
     assumed: bool = True
 
     def rewrite(self, term: Any) -> Any:
-        return substitute(term, {self.letter: self.term})
+        return substitute(term, {self.letter: self.term}) if self._occurs(term) else term
+
+    def _occurs(self, term: Any) -> bool:
+        if not isinstance(self.letter, VectorFamily | ScalarFamily):
+            return bool(term.has(self.letter))
+        kind = VectorElement if isinstance(self.letter, VectorFamily) else ScalarElement
+        return any(x.family == self.letter.name for x in term.atoms(kind))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def check(
     instance, with the largest radius seen; it says nothing about other inputs and cannot see a difference
     smaller than that radius. ``Unknown``: balls overlap but are too wide to mean anything.
     """
+    left, right = unfold(left, given), unfold(right, given)
     worst = 0.0
     for n in range(instances):
         found, radius = compare(left, right, given, seed + n, GENERIC)

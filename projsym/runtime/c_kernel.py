@@ -49,6 +49,8 @@ class CKernel:
     ) -> Result:
         """Outputs, each of shape `(*lead, n, size)` or `(*lead, n)`, and the kernel's status.
 
+        An output of keys has m in place of n.
+
         arrays: by input name, of this kernel's dtype, `(..., rows, features)` or `(..., keys)`, with leading
         axes that broadcast to `lead`. Status: 0, -1 for no memory, or the number of rows with a normaliser
         that is NaN or infinite.
@@ -71,10 +73,11 @@ class CKernel:
             keep += (a, table)
             arguments += (address(a), at)
         arguments += parameters
-        outputs = [
-            np.empty((*lead, n, self.sizes[feature]) if feature else (*lead, n), self.dtype)
-            for _, feature in self.entry.outputs
-        ]
+        outputs = []
+        for (_, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
+            rows = n if axes == "i" else m
+            shape = (*lead, rows, self.sizes[feature]) if feature else (*lead, rows)
+            outputs.append(np.empty(shape, self.dtype))
         arguments += [address(o) for o in outputs]
         count = 1
         for length in lead:

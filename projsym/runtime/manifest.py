@@ -22,11 +22,13 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel. `outputs`: pairs of name and feature ("" if scalar). `block`: keys a block, by target."""
+    """One kernel. `outputs`: name and feature ("" if scalar), in the order of the C arguments; `output_axes`:
+    "i" for one per query, "j" for one per key. `block`: keys a block, by target."""
 
     name: str
     inputs: tuple[Argument, ...]
     outputs: tuple[tuple[str, str], ...]
+    output_axes: tuple[str, ...]
     block: dict[str, int]
     files: dict[str, str]
     folder: Path
@@ -71,6 +73,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             name,
             tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
             tuple((x["name"], x["feature"]) for x in e["outputs"]),
+            tuple(x["axes"] for x in e["outputs"]),
             dict(e["block"]),
             dict(e["files"]),
             folder,

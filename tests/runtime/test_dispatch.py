@@ -43,7 +43,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"name": "k", "axes": "j", "feature": "d"},
             {"name": "scale", "axes": "", "feature": ""},
         ],
-        "outputs": [{"name": "out", "feature": "d"}, {"name": "lse", "feature": ""}],
+        "outputs": [
+            {"name": "out", "axes": "i", "feature": "d"},
+            {"name": "lse", "axes": "i", "feature": ""},
+        ],
         "block": {"c/float32": 64, "numpy": 64},
         "files": {"c/float32": "stand_in.c", "numpy": "stand_in.py"},
     }

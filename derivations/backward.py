@@ -1,0 +1,181 @@
+"""Chapter IV, the backward kernels: gradients from the saved log-sum-exp and output, without stored weights.
+
+One theorem for each form. Its first line is the derivative of the loss along all arguments at once; its last
+line is the sum of the gradients paired with their directions, written with what the forward pass saved.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy as sp
+
+from projsym.algebra.derivative import directional
+from projsym.algebra.scalars import ScalarFamily, attend, inner, norm2, softmax, total
+from projsym.algebra.sets import IndexSet
+from projsym.algebra.terms import Vector, VectorFamily
+from projsym.proof.hypotheses import definition
+from projsym.proof.laws import (
+    bilinearity,
+    differentiation,
+    distributivity,
+    exponential_law,
+    fubini,
+    softmax_definition,
+)
+from projsym.proof.theorem import REGISTRY as _REGISTRY
+from projsym.proof.theorem import Theorem, build, by, shown
+
+from .notation import bias, k, scale, v, σ
+
+QUERIES = IndexSet("queries")
+"""The set of queries, i = 1…n; a loss is a sum over it."""
+queries = VectorFamily("q")
+lse, lse_gradient = ScalarFamily("lse"), ScalarFamily("g_lse")
+BACKWARD_PREFIX = "IV.6b/"
+
+Pairwise = Callable[[Any, Any], Any]
+"""A function of a query's index and a key's."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A family of scores ``of(i, j)`` and its partial derivatives, which the theorem proves.
+
+    parameters: for each scalar parameter the derivative by it; key_scalars: for each number a key.
+    """
+
+    of: Pairwise
+    by_query: Callable[[Any, Any], Vector]
+    by_key: Callable[[Any, Any], Vector]
+    parameters: Mapping[sp.Symbol, Pairwise] = field(default_factory=dict)
+    key_scalars: Mapping[ScalarFamily, Pairwise] = field(default_factory=dict)
+
+
+def backward_theorem(
+    name: str, title: str, scores: Scores, values: VectorFamily, register: bool = True
+) -> Theorem:
+    """[IV.6b] for one family of scores: all gradients of ``Σ_i ⟨g_i, out_i⟩ + g_lse_i lse_i``.
+
+    ``out_i`` is the mean of `values` by the softmax of the scores of query i and ``lse_i`` the logarithm of
+    its normaliser. With ``w_ij = exp(scores_ij − lse_i)`` and ``r_ij = ⟨g_i, v_j⟩ − ⟨g_i, out_i⟩ + g_lse_i``
+    the gradient through the scores is the sum of ``w_ij r_ij`` times the score's derivative.
+    """
+    g, out = VectorFamily("g", values.space), VectorFamily("out", values.space)
+
+    def mean(i: Any) -> Vector:
+        return attend(lambda j: scores.of(i, j), values)
+
+    def log_sum(i: Any) -> sp.Expr:
+        return sp.log(total(lambda l: sp.exp(scores.of(i, l))))
+
+    saved_lse = definition(lse, log_sum, "lse_i = log Σ_l exp(scores_il), saved by the forward pass")
+    saved_out = definition(out, mean, "out_i = Σ_j softmax_j(scores_ij) v_j, saved by the forward pass")
+    tied = values is k
+    along_query, along_key = VectorFamily("Dq"), VectorFamily("Dk")
+    along_value = VectorFamily(f"D{values.name}", values.space)
+    along_parameter = {p: sp.Symbol(f"D{p.name}", real=True) for p in scores.parameters}
+    along_scalar = {b: ScalarFamily(f"D{b.name}") for b in scores.key_scalars}
+
+    def paired(weight: Pairwise, residual: Pairwise) -> Any:
+        """The gradients paired with their directions, from weights ``w_ij`` and residuals ``r_ij``."""
+
+        def through(i: Any, j: Any) -> Any:
+            return weight(i, j) * residual(i, j)
+
+        def by_key(j: Any) -> Vector:
+            weights = total(lambda i: through(i, j) * scores.by_key(i, j), QUERIES)
+            return weights + total(lambda i: weight(i, j) * g[i], QUERIES) if tied else weights
+
+        def scored(i: Any, slope: Pairwise) -> Callable[[Any], Any]:
+            return lambda j: through(i, j) * slope(i, j)
+
+        def numbered(j: Any, slope: Pairwise) -> sp.Expr:
+            return total(lambda i: through(i, j) * slope(i, j), QUERIES)
+
+        line = total(
+            lambda i: inner(total(lambda j: through(i, j) * scores.by_query(i, j)), along_query[i]), QUERIES
+        ) + total(lambda j: inner(by_key(j), along_key[j]))
+        if not tied:
+            line += total(lambda j: inner(total(lambda i: weight(i, j) * g[i], QUERIES), along_value[j]))
+        for p, slope in scores.parameters.items():
+            line += along_parameter[p] * total(lambda i: total(scored(i, slope)), QUERIES)  # noqa: B023
+        for b, slope in scores.key_scalars.items():
+            line += total(lambda j: numbered(j, slope) * along_scalar[b][j])  # noqa: B023
+        return line
+
+    directions: dict[Any, Any] = {queries: along_query, k: along_key, **along_parameter, **along_scalar}
+    if not tied:
+        directions[values] = along_value
+
+    def chain() -> Iterator[Any]:
+        loss = total(lambda i: inner(g[i], mean(i)) + lse_gradient[i] * log_sum(i), QUERIES)
+        names = ", ".join(x.name for x in directions)
+        yield shown(f"D_({names}) Σ_i ⟨g_i, out_i⟩ + g_lse_i lse_i", directional(loss, directions))
+        yield (
+            by(differentiation, fubini),
+            paired(
+                lambda i, j: softmax(lambda l: scores.of(i, l))(j),
+                lambda i, j: inner(g[i], values[j] - mean(i)) + lse_gradient[i],
+            ),
+        )
+        yield (
+            by(saved_lse, saved_out, softmax_definition, exponential_law, bilinearity, distributivity),
+            paired(
+                lambda i, j: sp.exp(scores.of(i, j) - lse[i]),
+                lambda i, j: inner(g[i], values[j]) - inner(g[i], out[i]) + lse_gradient[i],
+            ),
+        )
+
+    made = build(BACKWARD_PREFIX + name, title, (saved_lse, saved_out), chain)
+    return _REGISTRY.setdefault(made.id, made) if register else made
+
+
+def dot_scores(biased: bool) -> Scores:
+    """``scale ⟨q_i, k_j⟩``, with a key bias added where `biased`."""
+    return Scores(
+        lambda i, j: scale * inner(queries[i], k[j]) + (bias[j] if biased else 0),
+        lambda i, j: scale * k[j],
+        lambda i, j: scale * queries[i],
+        {scale: lambda i, j: inner(queries[i], k[j])},
+        {bias: lambda i, j: sp.S.One} if biased else {},
+    )
+
+
+def gaussian_scores(biased: bool) -> Scores:
+    """``−‖q_i − k_j‖²/2σ²``, with a key bias added where `biased`."""
+    return Scores(
+        lambda i, j: -norm2(queries[i] - k[j]) / (2 * σ**2) + (bias[j] if biased else 0),
+        lambda i, j: (k[j] - queries[i]) / σ**2,
+        lambda i, j: (queries[i] - k[j]) / σ**2,
+        {σ: lambda i, j: norm2(queries[i] - k[j]) / σ**3},
+        {bias: lambda i, j: sp.S.One} if biased else {},
+    )
+
+
+attention_scores = Scores(
+    lambda i, j: scale * inner(queries[i], k[j]), lambda i, j: scale * k[j], lambda i, j: scale * queries[i]
+)
+"""Attention's scale is held fixed: the gradient by it would cost a pass over every pair."""
+
+attention_backward = backward_theorem(
+    "attention_backward", "Backward of scaled dot-product attention", attention_scores, v
+)
+project_dot_backward = backward_theorem(
+    "project_dot_backward", "Backward of the projection, dot-product form", dot_scores(False), k
+)
+project_dot_biased_backward = backward_theorem(
+    "project_dot_biased_backward",
+    "Backward of the projection, dot-product form with key bias",
+    dot_scores(True),
+    k,
+)
+project_gaussian_backward = backward_theorem(
+    "project_gaussian_backward", "Backward of the projection, Gaussian form", gaussian_scores(False), k
+)
+project_gaussian_biased_backward = backward_theorem(
+    "project_gaussian_biased_backward",
+    "Backward of the projection, Gaussian form with key bias",
+    gaussian_scores(True),
+    k,
+)

@@ -1,0 +1,241 @@
+"""C of the backward kernels: queries block by block against a chunk of keys whose sums stay in memory.
+
+A unit of work is a head and a chunk of its keys. It goes through all queries in order and adds to the sums of
+its keys, which nobody else touches; what it has for the queries is finished at once if the chunk is all keys,
+and otherwise kept and added up over the chunks, in their order, once all are done. The chunks depend on the
+number of keys alone, so results do not depend on the number of threads, bit by bit.
+"""
+
+from __future__ import annotations
+
+from projsym.codegen.c_driver import Driver
+from projsym.codegen.c_pairs import Pairs, row_key
+from projsym.codegen.c_rows import Rows
+from projsym.codegen.program import Output
+from projsym.codegen.scalar_c import scalar
+
+CHUNK = 1024
+"""Keys in a unit of work at least, in whole blocks: enough to pack a block of queries for, few enough that
+the sums of a chunk stay in the second-level cache."""
+
+PRELUDE = """\
+/* sums[key][feature] += weights[key][query] * values[query][feature], R keys at a time; a block of queries is
+   summed on its own and added once, which is what the error bound counts */
+INLINE void GATHER_TILE(const int R, const int C, T *sums, const T *weights, const T *values, long ld,
+                        const int P, const int B, long queries) {
+  V acc[32];
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, weights, B, 1, values, ld, queries);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
+    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}
+INLINE void GATHER(T *sums, const T *weights, const T *values, long ld, const int P, const int B,
+                   long queries, long keys) {
+  const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
+  const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
+  long j = 0;
+  for (; j + TILE_ROWS <= keys; j += TILE_ROWS) {
+    int c = 0;
+    for (; c < (chunks - 1)*wide; c += wide)
+      GATHER_TILE(TILE_ROWS, wide, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
+    GATHER_TILE(TILE_ROWS, last, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
+  }
+  for (; j < keys; j++)
+    for (int c = 0; c < vectors; c++)
+      GATHER_TILE(1, 1, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
+}
+/* sums[key] += weights[key][query], lane by lane */
+INLINE void GATHER_LANES(T *sums, const T *weights, const int B, long queries, long keys) {
+  for (long j = 0; j < keys; j++) {
+    V s = (V){0};
+    long i = 0;
+    for (; i + W <= queries; i += W) s += LOAD(weights + j*B + i);
+    for (long l = 0; i + l < queries; l++) s[l] += weights[j*B + i + l];
+    STORE(sums + j*W, LOAD(sums + j*W) + s);
+  }
+}
+/* the lanes of a key's sum, in double */
+INLINE double LANES(const T *p) {
+  double s = 0;
+  for (int l = 0; l < W; l++) s += (double)p[l];
+  return s;
+}
+"""
+
+
+class GradientRows(Rows):
+    """Prints what a block of queries and a chunk of keys take."""
+
+    def row_block(self, pairs: Pairs) -> None:
+        self.enter()
+        self.leave()
+        self.sweep(pairs)
+        self.combine()
+        self.keys_after()
+
+    def _open(self) -> None:
+        self.text("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
+        for x in self.plan.vectors.values():
+            if x.axes == "i":
+                self.text(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
+                self.text(f"(void)vec_{x.name};")
+
+    def _head(self, what: str, extra: str = "") -> str:
+        n = self.name
+        return f"static void {n}_{what}(const {n}_args *a, {n}_work *w, long h, long i0{extra})"
+
+    def enter(self) -> None:
+        """Sums of the queries zero, and their scalars."""
+        with self.text.block(self._head("enter")):
+            self._open()
+            for total in self.names.sums.values():
+                where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
+                self.text(f"memset({where}, 0, sizeof {where});")
+            self.rows_before()
+        self.text("")
+
+    def leave(self) -> None:
+        """The gradients of the queries of a block."""
+        with self.text.block(self._head("leave")):
+            self._open()
+            self.text("long bad = 0;")
+            self.rows_after()
+            self.text("(void)bad;")
+        self.text("")
+
+    def sweep(self, pairs: Pairs) -> None:
+        """One block of queries against the keys of a chunk."""
+        t, plan = self.text, self.plan
+        with t.block(self._head("rows", ", long begin, long end, T *keys")):
+            self._open()
+            t("const long nv = (nq + W - 1)/W;")
+            for dot in self.names.dots:
+                row, _ = row_key(plan, dot)
+                t(
+                    f"PACK(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
+                    f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
+                )
+            for x in self.names.gathered:
+                f = plan.vectors[x].feature
+                t(f"const T *all_{x} = vec_{x};", f"long lda_{x} = a->ld_{x};")
+                with t.block(f"if (D_{f} % W)"):
+                    t(f"STAGE(w->all_{x}, vec_{x}, a->ld_{x}, D_{f}, P_{f}, nq, nq);")
+                    t(f"all_{x} = w->all_{x}; lda_{x} = P_{f};")
+            with t.block("for (long j0 = begin; j0 < end; j0 += BLOCK_j)"):
+                t("const long nk = end - j0 < BLOCK_j ? end - j0 : BLOCK_j;")
+                for k in self.names.key_vectors:
+                    self.stage(plan.vectors[k])
+                pairs.phases()
+        t("")
+
+    def combine(self) -> None:
+        """Keep the sums of a block of queries, or add up what the chunks kept."""
+        t = self.text
+        for what, op in (("keep", "to[x] = from[x]"), ("add", "from[x] += to[x]")):
+            with t.block(f"static void {self.name}_{what}({self.name}_work *w, T *to)"):
+                for s in self.names.sums.values():
+                    f = f"BLOCK_i*P_{self.plan.vectors[s.vector].feature}" if s.vector else "BLOCK_i"
+                    with t.block(""):
+                        t(f"T *from = w->{'sum' if s.vector else 'row'}_{s.name};")
+                        t(f"for (long x = 0; x < {f}; x++) {op};", f"to += {f};")
+            t("")
+
+    def keys_after(self) -> None:
+        """The gradients of the keys of a chunk."""
+        t, names = self.text, self.names
+        head = (
+            f"static void {self.name}_keys(const {self.name}_args *a, long h, long begin, long end, T *keys)"
+        )
+        with t.block(head), t.block("for (long j = begin; j < end; j++)"):
+            for s in names.key_sums.values():
+                if s.vector is None:
+                    at = f"keys + ({names.key_state(s)}) + (j - begin)*W"
+                    t(f"const double val_{s.name} = LANES({at});")
+            for o in names.key_outputs:
+                self.key_output(o)
+        t("")
+
+    def key_output(self, o: Output) -> None:
+        """One output of one key."""
+        t, names = self.text, self.names
+        values = [scalar(c, names.state_symbol) for c, _ in o.terms]
+        if not o.feature:
+            t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->m + j] = (T)({' + '.join(values)});")
+            return
+        f, terms = o.feature, []
+        with t.block(""):
+            for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
+                t(f"const T c{n} = (T){value};")
+                if vector in names.key_sums:
+                    x = f"x{n}[x]"
+                    state = names.key_state(names.key_sums[vector])
+                    t(f"const T *x{n} = keys + ({state}) + (j - begin)*P_{f};")
+                else:
+                    x = f"x{n}[x]"
+                    t(f"const T *x{n} = a->in_{vector} + a->at_{vector}[h] + j*a->ld_{vector};")
+                terms.append(f"c{n}*{x}")
+            t(
+                f"T *to = a->out_{o.name} + (h*a->m + j)*D_{f};",
+                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)};",
+            )
+
+
+class GradientDriver(Driver):
+    """Prints the external function."""
+
+    def sizes(self) -> list[str]:
+        """Also the keys that the sums of a chunk have room for."""
+        self.text("const long span = m < CHUNK ? (m + TILE_ROWS)/TILE_ROWS*TILE_ROWS : CHUNK;")
+        return [*super().sizes(), "span"]
+
+    def work(self) -> None:
+        """All units of work, and the sums over chunks."""
+        t, n, names = self.text, self.name, self.names
+        size = f"sizeof(T)*({names.state_size()})"
+        rows = " + ".join(
+            f"BLOCK_i*P_{self.plan.vectors[s.vector].feature}" if s.vector else "BLOCK_i"
+            for s in names.sums.values()
+        )
+        t("const long chunks = m > 0 ? (m + CHUNK - 1)/CHUNK : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;")
+        t(f"const long row = {rows};", f"const {n}_args *a = &args;")
+        t("T *kept = chunks > 1 ? malloc(chunks*H*blocks*row*sizeof(T) + 1) : NULL;")
+        t("if (chunks > 1 && !kept) failed++;")
+        if self.plan.heads.parallel:
+            t("#pragma omp parallel num_threads(threads) reduction(+:failed)")
+        with t.block(""):
+            if names.key_scalars:
+                self.keys(self.plan.heads.parallel)
+            t(
+                f"{n}_work *w = aligned_alloc(64, sizeof({n}_work));",
+                f"T *keys_of_chunk = aligned_alloc(64, {size});",
+                "const int good = w && keys_of_chunk && (kept || chunks == 1);",
+                "if (w) memset(w, 0, sizeof *w);",
+                "if (!good) failed++;",
+            )
+            self._for()
+            with t.block("for (long h = 0; h < H; h++) for (long c = 0; c < chunks; c++) if (good)"):
+                t(
+                    "const long begin = c*CHUNK, end = m - begin < CHUNK ? m : begin + CHUNK;",
+                    f"memset(keys_of_chunk, 0, {size});",
+                )
+                with t.block("for (long b = 0; b < blocks; b++)"):
+                    t(
+                        f"{n}_enter(a, w, h, b*BLOCK_i);",
+                        f"{n}_rows(a, w, h, b*BLOCK_i, begin, end, keys_of_chunk);",
+                        f"if (kept) {n}_keep(w, kept + ((c*H + h)*blocks + b)*row);",
+                        f"else {n}_leave(a, w, h, b*BLOCK_i);",
+                    )
+                t(f"{n}_keys(a, h, begin, end, keys_of_chunk);")
+            self._for()
+            with t.block("for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) if (good && kept)"):
+                t(
+                    f"{n}_enter(a, w, h, b*BLOCK_i);",
+                    f"for (long c = 0; c < chunks; c++) {n}_add(w, kept + ((c*H + h)*blocks + b)*row);",
+                    f"{n}_leave(a, w, h, b*BLOCK_i);",
+                )
+            t("free(w);", "free(keys_of_chunk);")
+        t("free(kept);")
+
+    def _for(self) -> None:
+        if self.plan.heads.parallel:
+            self.text("#pragma omp for collapse(2) schedule(dynamic, 1)")

@@ -1,0 +1,162 @@
+"""From the gradients of a theorem [IV.6b/…] to a loop program with sums over keys and over queries.
+
+A gradient by a query's argument is a sum over the keys, one by a key's argument a sum over the queries, and
+both come from the same weights. As in `projsym.codegen.lower` the normal form is read off; what is
+particular to gradients is that factors of one query or key go back into the weights. Outside the sum,
+``exp(-lse)`` would overflow where ``exp(score - lse)`` cannot, and ``⟨g, v⟩`` and ``⟨g, out⟩`` would be
+summed apart and subtracted after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy as sp
+
+from projsym.algebra.generators import Generator, Total
+from projsym.algebra.poly import Mono, Poly, multiply_monos
+from projsym.algebra.sets import KEYS
+from projsym.algebra.terms import Vector
+from projsym.derivations.backward import QUERIES
+
+from .lower import LoweringError, _Lowering, _mentions_test
+from .program import Loop, Output, Program, Sum, symbol
+
+INDEX = {"i": sp.Symbol("i", integer=True), "j": sp.Symbol("j", integer=True)}
+"""The free index of a gradient of that axis."""
+_SETS = {"i": QUERIES.name, "j": KEYS.name}
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A term with one free index: ``INDEX["i"]`` for a gradient of a query, ``INDEX["j"]`` of a key."""
+
+    axes: str
+    term: Any
+
+
+def lower_gradients(name: str, outputs: Mapping[str, Gradient]) -> Program:
+    """The unscheduled program that computes the gradients of all queries and keys.
+
+    Raises LoweringError for what is outside sums over the other axis of weights times vectors.
+    """
+    return _Gradients(name).gradients(outputs)
+
+
+class _Gradients(_Lowering):
+    def gradients(self, outputs: Mapping[str, Gradient]) -> Program:
+        made: list[tuple[str, str, list[tuple[sp.Expr, Any]]]] = []
+        for key, gradient in outputs.items():
+            self.outer = {f"={gradient.axes}": gradient.axes}
+            other = "j" if gradient.axes == "i" else "i"
+            self.summed = (_SETS[other], other)
+            vector = isinstance(gradient.term, Vector)
+            made.append((key, gradient.axes, self.grouped(self.nf(gradient.term), vector)))
+        made = self.share(made)
+        features = self.features()
+        rows = tuple(d for d in self.dots.values() if d.axes == "i")
+        tails: dict[str, list[Output]] = {"i": [], "j": []}
+        for key, axes, terms in made:
+            tails[axes].append(Output(key, tuple(terms), self.feature_of(terms, features), axes))
+        row_loop = Loop("i", (*rows, Loop("j", self.pair_body()), *tails["i"]))
+        return Program(
+            self.name, self.inputs(features), (Loop("h", (row_loop, Loop("j", tuple(tails["j"])))),)
+        )
+
+    def features(self) -> dict[str, str]:
+        """Vectors that meet in an inner product share a feature: ``d`` with `k`, else named by the key."""
+        found = super().features()
+        named: dict[str, str] = {}
+        for feature in set(found.values()):
+            keys = sorted(v for v in self.vectors if found[v] == feature and self.vectors[v] == "j")
+            named[feature] = "d" if "k" in keys else f"d{keys[0]}" if keys else feature
+        return {v: named[feature] for v, feature in found.items()}
+
+    def grouped(self, p: Poly, vector: bool) -> list[tuple[sp.Expr, Any]]:
+        """Coefficients and sums; monomials that differ in a weight only become one sum."""
+        weights: dict[tuple[sp.Expr, str | None, str], sp.Expr] = {}
+        for mono, c in p.terms.items():
+            carriers = [(g, e) for g, e in mono if _mentions_test(g)]
+            if len(carriers) != int(vector) or any(e != 1 for _, e in carriers):
+                raise LoweringError(f"{self.name}: not linear in a vector: {mono}")
+            parameters = tuple((g, e) for g, e in mono if _parameter(g))
+            sums = [(g, e) for g, e in mono if isinstance(g, Total)]
+            if len(sums) != 1 or sums[0][1] != 1:
+                raise LoweringError(f"{self.name}: a gradient is one sum over the other axis, not {mono}")
+            total = sums[0][0]
+            assert isinstance(total, Total)
+            bound = self.bound(total)
+            skipped = {g for g, _ in (*parameters, *carriers)} | {total}
+            rest: Mono = tuple((g, e) for g, e in mono if g not in skipped)
+            inside = [g for g, _ in total.mono if _mentions_test(g)]
+            target, where = None, "own"
+            if inside:
+                target, where = self.atom(self.partner(inside[0]), bound), "summed"  # type: ignore[arg-type]
+            elif carriers:
+                target = self.atom(self.partner(carriers[0][0]), None)  # type: ignore[arg-type]
+            weight = tuple((g, e) for g, e in total.mono if g not in inside)
+            value = sp.Rational(c.numerator, c.denominator) * self.mono(multiply_monos(rest, weight), bound)
+            key = (self.mono(parameters), target, where)
+            weights[key] = weights.get(key, sp.S.Zero) + value
+        out: list[tuple[sp.Expr, Any]] = []
+        for (coefficient, target, where), e in weights.items():
+            number, weight_ = factored(e)
+            w = self.weights.setdefault(weight_, sp.Symbol(f"weight{len(self.weights)}"))
+            if where == "summed":
+                out.append((number * coefficient, self.sum_of(w, target)))
+            else:
+                out.append((number * coefficient * self.sum_of(w, None), target))
+        return out
+
+    def share(self, made: list[Any]) -> list[Any]:
+        """Name the weights, simple ones first; one whose factors are among another's is a factor of it."""
+        order = sorted(self.weights, key=lambda e: (len(sp.Mul.make_args(e)), sp.default_sort_key(e)))
+        new: dict[sp.Expr, sp.Symbol] = {}
+        names: dict[sp.Symbol, sp.Symbol] = {}
+        for e in order:
+            value, s, factors = e, symbol(f"w{len(new)}"), set(sp.Mul.make_args(e))
+            for known in reversed(order[: len(new)]):
+                part = set(sp.Mul.make_args(known))
+                if part < factors:
+                    value = names[self.weights[known]] * sp.Mul(*(factors - part))
+                    break
+            names[self.weights[e]] = s
+            new[value] = s
+        self.weights = new
+        # Row sums of one weight come first, then scalar sums of keys, so that phases of a block are few.
+        sums = [replace(s, weight=names[s.weight]) for s in self.sums.values()]
+        self.sums = {(s.weight, s.vector, s.over): s for s in sums}
+        return made
+
+    def axes(self, e: sp.Expr) -> str:
+        table = {s: "ij" for s in self.weights.values()}
+        return (
+            super().axes(e.xreplace({s: sp.S.One for s in table}))
+            if not e.free_symbols & table.keys()
+            else "ij"
+        )
+
+
+def _parameter(g: Generator) -> bool:
+    return not g.indices and not isinstance(g, Total)
+
+
+def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """A number and a product of factors, signs canonical; exponentials count as letters meanwhile."""
+    letters = {
+        x: sp.Symbol(f"E{n}", positive=True)
+        for n, x in enumerate(sorted(e.atoms(sp.exp), key=sp.default_sort_key))
+    }
+    number, factors = sp.factor_list(e.xreplace(letters))
+    back = {s: x for x, s in letters.items()}
+    out: list[sp.Expr] = []
+    for f, power in factors:
+        sign = f.could_extract_minus_sign()
+        number *= (-1) ** (power if sign else 0)
+        out.append((-f if sign else f).xreplace(back) ** power)
+    return sp.sympify(number), sp.Mul(*out)
+
+
+__all__ = ["INDEX", "Gradient", "Sum", "lower_gradients"]

@@ -1,0 +1,26 @@
+"""The schedule of backward kernels: no running maximum, as the saved log-sum-exp is the shift."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from projsym.codegen.program import Let, Program
+from projsym.codegen.schedule import TILES, Step, base_two, block, fold_scale, hoist, parallel, tile
+
+BLOCKS = {("c", "float32"): (96, 48), ("c", "float64"): (48, 48), ("numpy", "float32"): (512, 512)}
+"""Keys and queries in a block: two pair buffers and the packed queries stay in cache."""
+
+
+def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
+    """The measured choice for `dtype` ("float32" or "float64") and `target` ("c" or "numpy").
+
+    Heads run in parallel, queries of a head in order: the gradients of keys add up over them.
+    """
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    steps: list[Step] = []
+    if any(isinstance(s, Let) and s.value.has(sp.exp) for s in program.statements()):
+        steps.append(base_two())
+    keys, queries = BLOCKS.get((target, dtype), BLOCKS["numpy", "float32"])
+    steps += [fold_scale(), hoist(), block("j", keys), block("i", queries)]
+    return steps if target == "numpy" else [*steps, tile(**TILES), parallel("h")]
