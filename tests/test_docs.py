@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -58,9 +59,11 @@ def test_pages_with_code_are_found() -> None:
 def test_commands_and_options_exist(page: Path) -> None:
     shell = "\n".join(SHELL.findall(page.read_text(encoding="utf-8")))
     for name, rest in PROJSYM.findall(shell):
-        command = cli.commands[name]
+        command, words = cli.commands[name], rest.split("#")[0].split()
+        if isinstance(command, click.Group):
+            command = command.commands[words[0]]
         known = {o for p in command.params for o in p.opts}
-        assert {w for w in rest.split("#")[0].split() if w.startswith("--")} <= known, (page.name, name, rest)
+        assert {w for w in words if w.startswith("--")} <= known, (page.name, name, rest)
 
 
 def test_the_workflow_is_one() -> None:
