@@ -236,20 +236,20 @@ def arguments(**changes: Any) -> dict[str, Any]:
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"key": normal(1, 5, 3)}, ValueError, "key: got shape .1, 5, 3.*do not broadcast"),
-    ({"value": normal(5, 6)}, ValueError, "value: got shape .5, 6.*do not broadcast"),
-    ({"g": normal(2, 4, 5)}, ValueError, "g: got shape"),
-    ({"out": normal(2, 3, 6)}, ValueError, "out: got shape"),
-    ({"lse": normal(2, 5)}, ValueError, "lse: got shape"),
-    ({"g_lse": normal(4)}, ValueError, "g_lse: got shape"),
-    ({"key": normal(2, 5, 4)}, ValueError, "key: got shape"),
-    ({"value": normal(2, 6, 6)}, ValueError, "value: got shape"),
-    ({"g": normal(2, 4, 6, dtype=np.float64)}, TypeError, "g: got float64"),
-    ({"query": np.ones((2, 4, 3), int)}, TypeError, "query: got int64"),
-    ({"lse": np.full((2, 4), np.nan, np.float32)}, ValueError, "lse: got NaN"),
-    ({"lse": np.full((2, 4), np.inf, np.float32)}, ValueError, "lse: got NaN or .inf"),
-    ({"g": np.full((2, 4, 6), np.nan, np.float32)}, ValueError, "g: got NaN"),
-    ({"value": np.full((2, 5, 6), np.inf, np.float32)}, ValueError, "value: got NaN or inf"),
+    ({"key": normal(1, 5, 3)}, ValueError, "key: given shape .1, 5, 3.*do not broadcast"),
+    ({"value": normal(5, 6)}, ValueError, "value: given shape .5, 6.*do not broadcast"),
+    ({"g": normal(2, 4, 5)}, ValueError, "g: given shape"),
+    ({"out": normal(2, 3, 6)}, ValueError, "out: given shape"),
+    ({"lse": normal(2, 5)}, ValueError, "lse: given shape"),
+    ({"g_lse": normal(4)}, ValueError, "g_lse: given shape"),
+    ({"key": normal(2, 5, 4)}, ValueError, "key: given shape"),
+    ({"value": normal(2, 6, 6)}, ValueError, "value: given shape"),
+    ({"g": normal(2, 4, 6, dtype=np.float64)}, TypeError, "g: given float64"),
+    ({"query": np.ones((2, 4, 3), int)}, TypeError, "query: given int64"),
+    ({"lse": np.full((2, 4), np.nan, np.float32)}, ValueError, "lse: given NaN"),
+    ({"lse": np.full((2, 4), np.inf, np.float32)}, ValueError, "lse: given NaN or .inf"),
+    ({"g": np.full((2, 4, 6), np.nan, np.float32)}, ValueError, "g: given NaN"),
+    ({"value": np.full((2, 5, 6), np.inf, np.float32)}, ValueError, "value: given NaN or inf"),
     ({"scale": np.nan}, ValueError, "scale"),
     ({"backend": "cuda"}, ValueError, "backend"),
     ({"lse": np.full((2, 4), -1e3, np.float32)}, OverflowError, "outside the range of float32"),
@@ -267,7 +267,7 @@ def test_bad_arguments(changes: dict[str, Any], error: type[Exception], message:
 def test_scale_and_sigma_exclude_each_other() -> None:
     q = normal(2, 4, 3)
     out, lse = saved(q, q, None)
-    with pytest.raises(ValueError, match="scale, sigma: got"):
+    with pytest.raises(ValueError, match="scale, sigma: given"):
         projsym.project_backward(q, q, q, out, lse, scale=1.0, sigma=1.0)
-    with pytest.raises(ValueError, match="key_bias: got shape"):
+    with pytest.raises(ValueError, match="key_bias: given shape"):
         projsym.project_backward(q, q, q, out, lse, key_bias=normal(4))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projsym.attention import attention, project
-from projsym.bench import peers
+from projsym.bench import backward, peers
 from projsym.bench.environment import available_cpus
 from projsym.bench.gate import Agreement, Gate
 from projsym.bench.peak import fma_peak
@@ -63,13 +63,37 @@ def run(
                 # The rate is the best that is seen all through the run: other load can only lower it.
                 rates[shape.dtype] = max(rates.get(shape.dtype, 0.0), fma_peak(shape.dtype))
                 rows += _compare(kernel, shape, n, (q, k, v), gate, seconds)
+        rows += _gradients(shape, counts, seconds, progress)
     return [_with_fraction(row, row.threads * rates[row.dtype]) for row in rows]
 
 
 def _with_fraction(row: Row, rate: float) -> Row:
     if row.ours_min_s is None:
         return row
-    return replace(row, peak_fraction=Shape(*row.shape, row.dtype).flops / row.ours_min_s / rate)
+    flops = Shape(*row.shape, row.dtype).flops
+    if row.kernel == backward.KERNEL:
+        flops = flops * backward.CONTRACTIONS // 2
+    return replace(row, peak_fraction=flops / row.ours_min_s / rate)
+
+
+def _gradients(shape: Shape, counts: list[int], seconds: float, progress: Progress | None) -> list[Row]:
+    """Rows for the forward pass with gradients."""
+    q, k, v = _inputs(shape, "attention")
+    g = np.random.default_rng(SEED + 1).standard_normal(q.shape).astype(q.dtype)
+    gate = backward.GradientGate(g, q, k, v)
+    rows: list[Row] = []
+    for n in counts:
+        if progress:
+            progress(f"{backward.KERNEL} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
+        prepared = {name: make(g, q, k, v) for name, make in backward.peers().items()}
+        ours = backward.ours(g, q, k, v)
+        with _kernel_threads(n), peers.limited(n):
+            own = gate.check(ours(), peer=False)
+            others = {name: gate.check(call(), peer=True) for name, call in prepared.items()}
+            passed = {name: call for name, call in prepared.items() if others[name].equal}
+            times = interleave({"": ours, **passed}, seconds) if own.equal and passed else {}
+        rows += [_row(backward.KERNEL, shape, n, x, times, own, others[x]) for x in prepared]
+    return rows
 
 
 def _compare(

@@ -59,8 +59,9 @@ class Row:
     """One comparison. Times in seconds a call; ratios are peer time over our time (above 1: ours is faster).
 
     ratio_min is of the least times, ratio_median the median over rounds of the ratio within a round.
-    peak_fraction: `Shape.flops` over our least time, over `threads` times the FMA rate of one thread in the
-    same run. Where threads share a core or a power budget, less than 1 is the most that can be reached.
+    peak_fraction: `Shape.flops` (7/2 times as many with gradients) over our least time, over `threads` times
+    the FMA rate of one thread in the same run. Where threads share a core or a power budget, less than 1 is
+    the most that can be reached.
     max_abs_err, err_bound: largest error of our output and largest proven bound over queries; the gate
     compares query by query. peer_max_abs_err, peer_err_bound: the same for the peer, for which the bound
     assumes `projsym.bench.gate.PEER_EXP_ERROR`.

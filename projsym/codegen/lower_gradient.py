@@ -22,7 +22,7 @@ from projsym.algebra.terms import Vector
 from projsym.derivations.backward import QUERIES
 
 from .lower import LoweringError, _Lowering, _mentions_test
-from .program import Loop, Output, Program, Sum, symbol
+from .program import Let, Loop, Output, Program, Statement, symbol
 
 INDEX = {"i": sp.Symbol("i", integer=True), "j": sp.Symbol("j", integer=True)}
 """The free index of a gradient of that axis."""
@@ -130,6 +130,20 @@ class _Gradients(_Lowering):
         self.sums = {(s.weight, s.vector, s.over): s for s in sums}
         return made
 
+    def pair_body(self) -> tuple[Statement, ...]:
+        """Each weight as soon as its inner products are there: a weight takes less memory than they do."""
+        waiting = {s: e for e, s in self.weights.items()}
+        done = {symbol(n) for n in self.scalars} | {s for s, d in self.dots.items() if d.axes == "i"}
+        out: list[Statement] = []
+        for dot in sorted((d for d in self.dots.values() if "j" in d.axes), key=lambda d: len(d.axes)):
+            out.append(dot)
+            done.add(dot.name)
+            for s, e in list(waiting.items()):
+                if e.free_symbols <= done:
+                    out.append(Let(s, self.axes(e), waiting.pop(s)))
+                    done.add(s)
+        return (*out, *self.sums.values())
+
     def axes(self, e: sp.Expr) -> str:
         table = {s: "ij" for s in self.weights.values()}
         return (
@@ -159,4 +173,4 @@ def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     return sp.sympify(number), sp.Mul(*out)
 
 
-__all__ = ["INDEX", "Gradient", "Sum", "lower_gradients"]
+__all__ = ["INDEX", "Gradient", "lower_gradients"]

@@ -13,14 +13,14 @@
  *   log2e[] = 1/log(2)
  *   c0[] = log2e*scale
  *   for h, parallel:
- *     for i in blocks of 48:
+ *     for i in blocks of 96:
  *       g_out[i] = <g, out>
  *       r0[i] = -log2e*lse
  *       r1[i] = g_lse - g_out
- *       for j in blocks of 96:
+ *       for j in blocks of 48:
  *         q_k[ij] = c0 * <q, k>
- *         g_v[ij] = <g, v>
  *         w0[ij] = exp2(q_k + r0)
+ *         g_v[ij] = <g, v>
  *         w1[ij] = w0*(g_v + r1)
  *         s0 += sum_j w1 * k
  *         s1 += sum_i w1 * q
@@ -33,8 +33,8 @@
  *   exp as a power of two                        [IV.4b]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 96                         [IV.1]
- *   queries in blocks of 48                      [independence of rows]
+ *   keys in blocks of 48                         [IV.1]
+ *   queries in blocks of 96                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads in parallel                            [independence of rows]
  */
@@ -63,8 +63,8 @@ typedef int I;
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
-#define TILE_QUERY_VECTORS 3
-#define TILE_KEYS 4
+#define TILE_QUERY_VECTORS 2
+#define TILE_KEYS 6
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
@@ -216,8 +216,8 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #endif
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
 #define P_dv ((D_dv + (int)W - 1)/(int)W*(int)W)
-#define BLOCK_i 48
-#define BLOCK_j 96
+#define BLOCK_i 96
+#define BLOCK_j 48
 #define STAGED ((BLOCK_j + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
@@ -302,10 +302,12 @@ INLINE void attention_backward_pairs0(const int C, const attention_backward_args
   UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
   OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
+    V row_r0 = LOAD(w->row_r0 + (v + c)*W);
     UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
-      STORE(w->pair0 + at, pair_q_k);
+      const V pair_w0 = EXP2((pair_q_k + row_r0));
+      STORE(w->pair0 + at, pair_w0);
     }
   }
 }
@@ -316,15 +318,12 @@ INLINE void attention_backward_pairs1(const int C, const attention_backward_args
   UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
   OUTER(TILE_KEYS, C, acc, vec_v + j*P_dv, P_dv, 1, w->pack_g_v + v*W, BLOCK_i, D_dv);
   UNROLL for (int c = 0; c < C; c++) {
-    V row_r0 = LOAD(w->row_r0 + (v + c)*W);
     V row_r1 = LOAD(w->row_r1 + (v + c)*W);
     UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_g_v = acc[r*C + c];
-      const V pair_q_k = LOAD(w->pair0 + at);
-      const V pair_w0 = EXP2((pair_q_k + row_r0));
+      const V pair_w0 = LOAD(w->pair0 + at);
       const V pair_w1 = (pair_w0*(pair_g_v + row_r1));
-      STORE(w->pair0 + at, pair_w0);
       STORE(w->pair1 + at, pair_w1);
     }
   }

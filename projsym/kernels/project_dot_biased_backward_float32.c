@@ -16,14 +16,14 @@
  *   for h, parallel:
  *     for j:
  *       t0[j] = key_bias*log2e
- *     for i in blocks of 48:
+ *     for i in blocks of 96:
  *       g_out[i] = <g, out>
  *       r0[i] = -log2e*lse
  *       r1[i] = g_lse - g_out
- *       for j in blocks of 96:
+ *       for j in blocks of 48:
  *         q_k[ij] = <q, k>
- *         g_k[ij] = <g, k>
  *         w0[ij] = exp2(c0*q_k + r0 + t0)
+ *         g_k[ij] = <g, k>
  *         w1[ij] = w0*(g_k + r1)
  *         w2[ij] = q_k*w1
  *         s0 += sum_j w1 * k
@@ -40,8 +40,8 @@
  *   exp as a power of two                        [IV.4b]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 96                         [IV.1]
- *   queries in blocks of 48                      [independence of rows]
+ *   keys in blocks of 48                         [IV.1]
+ *   queries in blocks of 96                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads in parallel                            [independence of rows]
  */
@@ -70,8 +70,8 @@ typedef int I;
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
-#define TILE_QUERY_VECTORS 3
-#define TILE_KEYS 4
+#define TILE_QUERY_VECTORS 2
+#define TILE_KEYS 6
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
@@ -219,8 +219,8 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #error "compile with -DD_d=<size of feature d>"
 #endif
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
-#define BLOCK_i 48
-#define BLOCK_j 96
+#define BLOCK_i 96
+#define BLOCK_j 48
 #define STAGED ((BLOCK_j + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
@@ -303,39 +303,40 @@ typedef struct {
 
 INLINE void project_dot_biased_backward_pairs0(const int C, const project_dot_biased_backward_args *a,
     project_dot_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long j, long v) {
+  const V par_c0 = SET1((T)a->par_c0);
+  const T *key_t0 = a->key_t0 + h*a->m + j0;
   V acc[32];
   UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
   OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
+    V row_r0 = LOAD(w->row_r0 + (v + c)*W);
     UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
+      const V pair_w0 = EXP2(FMA(par_c0, pair_q_k, (row_r0 + SET1(key_t0[j + r]))));
       STORE(w->pair0 + at, pair_q_k);
+      STORE(w->pair1 + at, pair_w0);
     }
   }
 }
 
 INLINE void project_dot_biased_backward_pairs1(const int C, const project_dot_biased_backward_args *a,
     project_dot_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long j, long v) {
-  const V par_c0 = SET1((T)a->par_c0);
-  const T *key_t0 = a->key_t0 + h*a->m + j0;
   V acc[32];
   UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
   OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_g_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
-    V row_r0 = LOAD(w->row_r0 + (v + c)*W);
     V row_r1 = LOAD(w->row_r1 + (v + c)*W);
     V part_s4 = (V){0};
     UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_g_k = acc[r*C + c];
       const V pair_q_k = LOAD(w->pair0 + at);
-      const V pair_w0 = EXP2(FMA(par_c0, pair_q_k, (row_r0 + SET1(key_t0[j + r]))));
+      const V pair_w0 = LOAD(w->pair1 + at);
       const V pair_w1 = (pair_w0*(pair_g_k + row_r1));
       const V pair_w2 = (pair_q_k*pair_w1);
       part_s4 += pair_w2;
-      STORE(w->pair0 + at, pair_w0);
-      STORE(w->pair1 + at, pair_w1);
+      STORE(w->pair0 + at, pair_w1);
     }
     STORE(w->row_s4 + (v + c)*W, LOAD(w->row_s4 + (v + c)*W) + part_s4);
   }
@@ -427,10 +428,10 @@ static void project_dot_biased_backward_rows(const project_dot_biased_backward_a
         project_dot_biased_backward_pairs1(TILE_QUERY_VECTORS, a, w, vec_k, h, j0, nk, j, v);
       for (; v < nv; v++) project_dot_biased_backward_pairs1(1, a, w, vec_k, h, j0, nk, j, v);
     }
-    CONTRACT(w->sum_s0, w->pair1, vec_k, P_d, BLOCK_i, nq, nk);
-    GATHER(keys + (0) + (j0 - begin)*P_d, w->pair1, all_q, lda_q, P_d, BLOCK_i, nq, nk);
-    GATHER(keys + (a->span*P_d) + (j0 - begin)*P_d, w->pair0, all_g, lda_g, P_d, BLOCK_i, nq, nk);
-    GATHER_LANES(keys + (a->span*P_d + a->span*P_d) + (j0 - begin)*W, w->pair1, BLOCK_i, nq, nk);
+    CONTRACT(w->sum_s0, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
+    GATHER(keys + (0) + (j0 - begin)*P_d, w->pair0, all_q, lda_q, P_d, BLOCK_i, nq, nk);
+    GATHER(keys + (a->span*P_d) + (j0 - begin)*P_d, w->pair1, all_g, lda_g, P_d, BLOCK_i, nq, nk);
+    GATHER_LANES(keys + (a->span*P_d + a->span*P_d) + (j0 - begin)*W, w->pair0, BLOCK_i, nq, nk);
   }
 }
 

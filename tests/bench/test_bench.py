@@ -13,6 +13,7 @@ from projsym import get_num_threads, project, set_num_threads
 from projsym.attention import attention
 from projsym.bench import (
     Shape,
+    backward,
     environment,
     fma_peak,
     measure,
@@ -23,6 +24,7 @@ from projsym.bench import (
     run,
     timing,
 )
+from projsym.bench.backward import GradientGate
 from projsym.bench.gate import EXTENDED, Gate, softmax_mean
 from projsym.bench.timing import Times, interleave
 from projsym.runtime.cache import compiled
@@ -43,7 +45,7 @@ def problem(dtype: str = "float32") -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def test_rows_hold_to_the_contract() -> None:
     rows = run(TINY, threads=[1], seconds=0.01)
     assert {(r.kernel, r.dtype) for r in rows} == {
-        (k, t) for k in ("attention", "project") for t in ("float32", "float64")
+        (k, t) for k in ("attention", "project", "attention with gradients") for t in ("float32", "float64")
     }
     assert {r.peer for r in rows} == {"numpy", "torch", "onnxruntime"}
     for row in rows:
@@ -228,3 +230,18 @@ def test_bad_arguments() -> None:
         fma_peak("float16")
     with pytest.raises(ValueError, match="threads: got 0"):
         fma_peak("float32", 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_are_gated(dtype: str) -> None:
+    q, k, v = problem(dtype)
+    g = np.random.default_rng(8).standard_normal((2, 9, 5)).astype(dtype)
+    gate = GradientGate(g, q, k, v)
+    for name, make in {"ours": backward.ours, **backward.peers()}.items():
+        made = make(g, q, k, v)()
+        assert gate.check(made, peer=name != "ours").equal, name
+        for n in range(3):
+            bad = [x.copy() for x in made]
+            bad[n][1, 3, 2] += 2.5 * gate.peer[("dq", "dk", "dv")[n]][1, 3, 2]
+            assert not gate.check(tuple(bad), peer=True).equal  # type: ignore[arg-type]
+    assert not gate.check((made[0][:, :-1], *made[1:]), peer=True).equal
