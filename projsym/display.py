@@ -19,7 +19,7 @@ from projsym.proof.verdict import Checked, Proved, Refuted, Unknown, Verdict
 __all__ = ["Page", "counterexamples", "ledger", "page", "refused", "sources", "table"]
 
 # After a slash only a single letter: x/w_j is a quotient, IV.6/project_dot is not.
-_NAME = re.compile(r"(?<![\w\\])(?<!/(?=[^\W_]{2}))(\w{1,8}?\u0302?)_([0-9A-Za-zα-ωΑ-Ω]+)")
+_NAME = re.compile(r"(?<![\w\\])(?<!/(?=[^\W_]{2}))(\w{1,8}?[\u0302\u0303]?)_([0-9A-Za-zα-ωΑ-Ω]+)")
 
 
 @dataclass(frozen=True)

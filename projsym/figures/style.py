@@ -66,4 +66,6 @@ def picture(figure: Figure, title: str) -> Picture:
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     plt.close(figure)
     text = file.getvalue()
-    return Picture(title, re.sub(r"[ \t]+$", "", text[text.index("<svg") :], flags=re.MULTILINE))
+    text = re.sub(r"[ \t]+$", "", text[text.index("<svg") :], flags=re.MULTILINE)
+    # A page that is narrower than the figure, a phone's say, scales it.
+    return Picture(title, text.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1))

@@ -24,8 +24,13 @@ from projsym.algebra.terms import (
 ADD, MUL, POW, ATOM = range(4)
 LATEX = {
     "W⁺": "W^{+}", "τ": r"\tau", "σ": r"\sigma", "ρ": r"\rho", "ξ": r"\xi", "γ": r"\gamma", "β": r"\beta",
-    "ε": r"\varepsilon", "η": r"\eta", "λ": r"\lambda", "Γ": r"\Gamma", "x̂": r"\hat{x}",
+    "ε": r"\varepsilon", "Γ": r"\Gamma", "x̂": r"\hat{x}", "α": r"\alpha", "κ": r"\kappa", "δ": r"\delta",
+    "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "φ": r"\varphi", "π": r"\pi",
 }  # fmt: skip
+SPELLED = {
+    "sigma": "σ", "tau": "τ", "alpha": "α", "kappa": "κ", "delta": "δ", "eta": "η", "mu": "μ", "rho": "ρ",
+}  # fmt: skip
+"""Greek letters that are spelled out where a name has to be ASCII."""
 BOUND = "jlirstuvabc"
 
 
@@ -36,11 +41,14 @@ class Style:
     latex: bool
 
     def name(self, s: str) -> str:
-        s = {"sigma": "σ", "tau": "τ"}.get(s, s)
-        if not self.latex:
-            return s
         stem, _, rest = s.partition("_")
-        stem = LATEX.get(stem, stem)
+        stem = SPELLED.get(stem, stem)
+        if not self.latex:
+            return f"{stem}_{rest}" if rest else stem
+        if stem in LATEX:
+            stem = LATEX[stem]
+        elif len(stem) > 2 and stem.isascii() and stem.isalpha():
+            stem = rf"\operatorname{{{stem}}}"  # a word, not a product of letters
         return f"{stem}_{{{rest}}}" if rest else stem
 
     def index(self, s: str, i: str) -> str:
@@ -193,7 +201,8 @@ class Printer:
     def set(self, over: sp.Basic, n: dict[sp.Symbol, str]) -> str:
         match over:
             case IndexSet():
-                return over.name
+                # The set of all keys goes without saying, and is known by this name.
+                return over.name if over.name == "keys" else self.style.name(over.name)
             case DisjointUnion():
                 union = r" \sqcup " if self.style.latex else "⊔"
                 return union.join(self.set(a, n) for a in over.args)
