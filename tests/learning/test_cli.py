@@ -12,6 +12,7 @@ from projsym.cli import cli
 from projsym.learning import experiment, jobs, plans, timing
 from projsym.learning.corpus import Splits
 from projsym.learning.results import load
+from projsym.learning.series import SERIES_SIZES, SeriesTask, load_series
 from projsym.learning.sizes import FORMS, QUICK, Sizes, Variant
 
 TINY = Sizes(8, 12, 2, 24, 8, 8)
@@ -74,6 +75,8 @@ def test_series(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     found = load(tmp_path / "tables", "series")
     assert all(found.final("test_rmse", v)[0] > 0 for v in found.variants) and len(found.variants) == 4
+    simple = SeriesTask(SERIES_SIZES["sunspots"], Variant("tied"), load_series("sunspots")).baselines()
+    assert f"autoregression has test_rmse {simple['autoregression']:.4f} (sunspot number)" in done.output
     assert all("autoregression" in extra["baselines"] for extra in found.tables.about["runs"].values())
 
 
