@@ -33,7 +33,9 @@ def run_table(results: Results, task: str) -> Table:
     metrics = _metrics(results, task)
     table = Table(title=f"{task}: means over seeds [Student's 95 % interval]")
     for name in ("variant", "phase", "seeds", "parameters", *metrics):
-        table.add_column(name, justify="left" if name in ("variant", "phase") else "right")
+        table.add_column(
+            name, justify="left" if name in ("variant", "phase") else "right", no_wrap=name == "variant"
+        )
     for phase, variant in _phases(results, task):
         means = [results.mean(m, variant, phase=phase, task=task).text(d) for m, d in metrics.items()]
         parameters = results.final("parameters", variant, phase=phase, task=task)
@@ -47,7 +49,9 @@ def difference_table(results: Results, task: str) -> Table:
     metrics = _metrics(results, task)
     table = Table(title=f"{task}: less the standard form, paired by seed [Student's 95 % interval]")
     for name in ("variant", "phase", *metrics):
-        table.add_column(name, justify="left" if name in ("variant", "phase") else "right")
+        table.add_column(
+            name, justify="left" if name in ("variant", "phase") else "right", no_wrap=name == "variant"
+        )
     for phase, variant in _phases(results, task):
         if variant.form == "standard":
             continue
@@ -63,7 +67,7 @@ def timing_table(results: Results) -> Table:
     )
     columns = ("variant", "step ms", "attention ms", "optimizer ms", "rest ms")
     for name in (*columns, "ratio", "counted", "attention ratio", "counted"):
-        table.add_column(name, justify="left" if name == "variant" else "right")
+        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=name == "variant")
     for row in results.tables.timing:
         parts = [f"{1e3 * row[k]:.2f}" for k in ("step", "attention", "optimizer", "rest")]
         names = ("step_ratio", "predicted_step_ratio", "attention_ratio", "predicted_attention_ratio")
@@ -86,4 +90,15 @@ def conclusions(results: Results) -> list[str]:
                 found = results.difference(metric, variant, phase=phase, task=task)
                 verdict = words[found.beyond_noise]
                 lines.append(f"{task}, {phase}, {variant.name}: {metric} {found.text(4)}: {verdict}")
+        lines += _baselines(results, task)
     return lines
+
+
+def _baselines(results: Results, task: str) -> list[str]:
+    """What simple predictors of a series reach, to be held against test_rmse."""
+    runs = results.tables.about.get("runs", {})
+    found = [x for name, x in runs.items() if name.startswith(f"{task}.") and "baselines" in x]
+    return [
+        f"{task}: {name.replace('_', ' ')} has test_rmse {rmse:.4f} ({found[0]['unit']})"
+        for name, rmse in (found[0]["baselines"] if found else {}).items()
+    ]

@@ -12,6 +12,7 @@ from projsym.cli import cli
 from projsym.learning import experiment, jobs, plans, timing
 from projsym.learning.corpus import Splits
 from projsym.learning.results import load
+from projsym.learning.series import SERIES_SIZES, SeriesTask, load_series
 from projsym.learning.sizes import FORMS, QUICK, Sizes, Variant
 
 TINY = Sizes(8, 12, 2, 24, 8, 8)
@@ -68,13 +69,30 @@ def test_timing_only(tiny: plans.Plan, tmp_path: Path) -> None:
     assert not found.tables.runs and len(found.tables.timing) == 2 * len(FORMS)
 
 
-def test_series_in_two_processes(tmp_path: Path) -> None:
-    command = ["learn", "series", "sunspots", "--seeds", "1", "--epochs", "1", "--jobs", "2"]
+def test_series(tmp_path: Path) -> None:
+    command = ["learn", "series", "sunspots", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
     done = CliRunner().invoke(cli, [*command, "--work", str(tmp_path)])
     assert done.exit_code == 0, done.output
     found = load(tmp_path / "tables", "series")
     assert all(found.final("test_rmse", v)[0] > 0 for v in found.variants) and len(found.variants) == 4
+    simple = SeriesTask(SERIES_SIZES["sunspots"], Variant("tied"), load_series("sunspots")).baselines()
+    assert f"autoregression has test_rmse {simple['autoregression']:.4f} (sunspot number)" in done.output
     assert all("autoregression" in extra["baselines"] for extra in found.tables.about["runs"].values())
+
+
+def test_a_job_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The same curve as in this process, and every step reported."""
+    plan = plans.Plan(
+        "x", (("translation", TINY),), (Variant("tied"),), 1, 1, limit=200, held_out=8, decoded=2
+    )
+    done: list[int] = []
+    there = jobs.run_jobs(plan.jobs(tmp_path / "there")[0], 2, done.append)
+    here = jobs.run_jobs(plan.jobs(tmp_path / "here")[0], 1)
+    assert sum(done) == plan.steps(200) == 25
+    for result in (*there, *here):
+        for row in result["curve"]:
+            row.pop("seconds", None)
+    assert there[0]["curve"] == here[0]["curve"]
 
 
 def test_a_failing_run_fails_the_command(
