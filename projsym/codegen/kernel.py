@@ -17,7 +17,7 @@ from projsym.proof.verdict import ProofError
 
 from .lower import lower
 from .program import Dot, Let, Program, Sum, exp2
-from .schedule import Step, apply, default
+from .schedule import Step, apply, default, without_maximum
 from .validate import Obligation, validate
 
 Schedule = Callable[[Program, str, str], Sequence[Step]]
@@ -47,21 +47,30 @@ class Kernel:
         outputs = self.outputs()
         plain = lower(self.name, outputs)
         steps = tuple(self.schedule(plain, dtype, target))
-        cited = tuple(dict.fromkeys(c for s in steps for c in s.cites))
+        program, bounded = apply(plain, steps), None
+        obligations = validate(program, outputs)
+        free = without_maximum(steps) if target == "c" else None
+        if free:
+            bounded = apply(plain, free)
+            obligations += validate(bounded, outputs, "bounded ")
+        cited = tuple(dict.fromkeys(c for s in (*steps, *(free or ())) for c in s.cites))
         laws = tuple(resolve(c) for c in cited)
-        program = apply(plain, steps)
-        return Built(self, dtype, program, tuple(validate(program, outputs)), laws)
+        return Built(self, dtype, program, tuple(obligations), laws, bounded)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A scheduled program with the proof that it computes the kernel's theorem."""
+    """A scheduled program with the proof that it computes the kernel's theorem.
+
+    bounded: the same without a running maximum, for blocks of queries whose scores norms bound.
+    """
 
     kernel: Kernel
     dtype: str
     program: Program
     obligations: tuple[Obligation, ...]
     cited: tuple[Theorem | Law, ...]
+    bounded: Program | None = None
 
     @property
     def theorems(self) -> tuple[Theorem, ...]:

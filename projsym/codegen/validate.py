@@ -17,7 +17,7 @@ against ball arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -203,13 +203,13 @@ class Validator:
         self.obligations.append(Obligation(name, left, right, decide(left, right)))
 
 
-def validate(program: Program, outputs: Mapping[str, Any]) -> list[Obligation]:
-    """The obligations of a program against the terms it must compute, all proved.
+def validate(program: Program, outputs: Mapping[str, Any], prefix: str = "") -> list[Obligation]:
+    """The obligations of a program against the terms it must compute, all proved; `prefix` of their names.
 
     Raises ProofError that names the first obligation that is refuted (with its witness) or undecided, or the
     statement that makes no sense.
     """
-    obligations = Validator(program, outputs).run()
+    obligations = [replace(o, name=prefix + o.name) for o in Validator(program, outputs).run()]
     for o in obligations:
         if not isinstance(o.verdict, Proved):
             raise ProofError(f"{program.name}: {o.name}: {o.verdict}")

@@ -118,5 +118,6 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             kernel = (
                 name.removesuffix(".c").removesuffix(".py").removesuffix("_float32").removesuffix("_float64")
             )
-            assert f"[IV.6/{kernel}]" in text and "6 obligations proved" in text
+            count = 12 if name.endswith(".c") else 6  # in C also without the running maximum
+            assert f"[IV.6/{kernel}]" in text and f" {count} obligations proved" in text
             assert ("certified relative error" in text) == name.endswith(".c")
