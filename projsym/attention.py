@@ -97,7 +97,7 @@ def project(
         check.length("k", "key_bias", c, -1, b.shape[-2], f"(..., {b.shape[-2]})")
         check.bias(c)
         name, arrays["key_bias"], core["key_bias"] = name + "_biased", c, c.shape[:-1]
-    out, lse = _run(name, arrays, parameter, (("d", d),), check.leading(core), backend)
+    out, lse = _run(name, arrays, parameter, (("d", d),), check.leading(core), backend, return_lse)
     if out.size and math.isnan(out.max()):
         _explain(arrays, out.dtype)
     return (out, lse) if return_lse else out
@@ -150,7 +150,8 @@ def attention(
     check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
     lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
     arrays = {"q": a, "k": b, "v": c}
-    out, lse = _run("attention", arrays, default_scale(scale, d), (("d", d), ("dv", dv)), lead, backend)
+    parameter = default_scale(scale, d)
+    out, lse = _run("attention", arrays, parameter, (("d", d), ("dv", dv)), lead, backend, return_lse)
     return (out, lse) if return_lse else out
 
 
@@ -168,8 +169,9 @@ def _run(
     sizes: tuple[tuple[str, int], ...],
     lead: tuple[int, ...],
     backend: str | None,
+    return_lse: bool,
 ) -> tuple[Array, Array]:
-    """`(out, lse)` of a kernel, or the error that its status means."""
+    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for."""
     dtype = arrays["q"].dtype
     narrow = {feature for feature, size in sizes if size == 0}
     given = arrays
@@ -182,7 +184,12 @@ def _run(
         }
         sizes = tuple((feature, size or 1) for feature, size in sizes)
     kind = "float32" if dtype == check.FLOAT32 else "float64"
-    (out, lse), status = run(name, lead, arrays, (parameter,), kind, sizes, backend)
+    call = (name, lead, arrays, (parameter,), kind, sizes, backend)
+    (out, lse), status = run(*call, skip=() if return_lse else ("lse",))
+    if lse is None and status > 0:
+        (out, lse), status = run(*call)  # the log tells rows without keys from rows out of range
+    assert out is not None
+    lse = np.empty(0, dtype) if lse is None else lse
     if status < 0:
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"

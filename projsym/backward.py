@@ -173,6 +173,7 @@ def _run(
         raise MemoryError(f"{name}: no memory for the work space of {dtype} queries of shape {q.shape}")
     made: dict[str, Array] = {}
     for (x, feature), a in zip(manifest.load(manifest.KERNELS)[name].outputs, outputs, strict=True):
+        assert a is not None  # none is skipped
         # A sum is NaN or infinite if an addend is; only then does one look closer.
         if a.size and not math.isfinite(a.sum()) and not np.isfinite(a).all():
             _explain(given, dtype)

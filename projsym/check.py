@@ -147,7 +147,8 @@ def check_kernel(
                 continue
             options: dict[str, Any] = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
             options |= {"exp_error": exp_error, "dtype": dtype}
-            options |= load()[kernel.name].order("numpy" if backend == "numpy" else f"c/{dtype}", m)
+            target = "numpy" if backend == "numpy" else f"c/{dtype}"
+            options |= load()[kernel.name].order(target, m, max(d, out.shape[-1]))
             bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
             lse_limit = lse_bound(given["q"], given["k"], **options)
             balls, sums = exact(kernel, given)

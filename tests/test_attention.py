@@ -352,3 +352,19 @@ def test_import_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no_such_name"):
         projsym.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_lse_nothing_else_changes(dtype: type) -> None:
+    """The same bits, zero for rows without keys, and an error for rows whose scores are below the range."""
+    rng = np.random.default_rng(3)
+    q, k = (rng.standard_normal((2, n, 5)).astype(dtype) for n in (4, 7))
+    bias = np.zeros((2, 7), dtype)
+    bias[1] = -np.inf
+    for options in ({}, {"key_bias": bias}):
+        out, _ = projsym.project(q, k, return_lse=True, backend="c", **options)
+        np.testing.assert_array_equal(out, projsym.project(q, k, backend="c", **options))
+    assert not projsym.project(q, k, key_bias=bias, backend="c")[1].any()
+    large = dtype(4 * np.sqrt(np.finfo(dtype).max))
+    with pytest.raises(OverflowError, match="outside the range"):
+        projsym.project(np.full_like(q, large), np.full_like(k, -large), scale=1.0, backend="c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from projsym.codegen.c_bounded import FEWEST, Bounded
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_text import Text
 from projsym.codegen.program import Dot, Let
@@ -11,7 +12,8 @@ from projsym.codegen.scalar_c import scalar
 class Driver:
     """Prints the external function."""
 
-    def __init__(self, names: Names, text: Text) -> None:
+    def __init__(self, names: Names, text: Text, bounded: Bounded | None = None) -> None:
+        self.bounded = bounded
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
 
     def driver(self) -> None:
@@ -36,11 +38,21 @@ class Driver:
             fields += [f"key_{s}" for s in self.names.key_scalars] + [
                 f"out_{o.name}" for o in self.names.every_output
             ]
+            if self.bounded:
+                fields.append("most")
+                size = f"{len(self.bounded.entries)}*H*sizeof(double) + 1"
+                t(
+                    f"double *most = n >= {FEWEST}*BLOCK_i ? malloc({size}) : NULL;",
+                    f"if (n >= {FEWEST}*BLOCK_i && !most) "
+                    f"{'{ free(keys); return -1; }' if self.names.key_scalars else 'return -1;'}",
+                )
             t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
             t("if (threads < 1) threads = 1;")
             self.work()
             if self.names.key_scalars:
                 t("free(keys);")
+            if self.bounded:
+                t("free(most);")
             t("return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;")
 
     def sizes(self) -> list[str]:
@@ -56,12 +68,15 @@ class Driver:
         with t.block(""):
             if self.names.key_scalars:
                 self.keys(across)
+            if self.bounded:
+                self.bounded.measure()
             t(
                 f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
-                "if (w) memset(w, 0, sizeof *w); else failed++;",
+                "if (!w) failed++;",
             )
             if across:
-                t(f"#pragma omp for{' collapse(2)' if down else ''} schedule(dynamic, 1)")
+                share = "schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))"
+                t(f"#pragma omp for{' collapse(2)' if down else ''} {share}")
             t("for (long h = 0; h < H; h++)")
             if down and not across:
                 t("#pragma omp for schedule(dynamic, 1)")

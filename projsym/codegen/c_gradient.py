@@ -66,7 +66,8 @@ INLINE double LANES(const T *p) {
 class GradientRows(Rows):
     """Prints what a block of queries and a chunk of keys take."""
 
-    def row_block(self, pairs: Pairs) -> None:
+    def functions(self, pairs: Pairs) -> None:
+        """All functions of a block of queries, and that of the keys' gradients."""
         self.enter()
         self.leave()
         self.sweep(pairs)

@@ -8,6 +8,7 @@ import sympy as sp
 
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.c_text import Text
+from projsym.codegen.isa import WIDEST_TILE
 from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum
 from projsym.codegen.scalar_c import vector
 
@@ -23,9 +24,13 @@ def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
 class Pairs:
     """Prints the phases of a key block."""
 
-    def __init__(self, plan: Plan, text: Text, state: Callable[[Sum], str] = str) -> None:
+    def __init__(
+        self, plan: Plan, text: Text, state: Callable[[Sum], str] = str, bounded: bool = False
+    ) -> None:
         self.plan, self.text, self.name = plan, text, plan.program.name
         self.state = state  # where a key's sum starts in the memory of a chunk
+        self.function = f"{self.name}_{'bounded_' if bounded else ''}pairs"
+        self.small = plan.small(bounded)
 
     def symbol(self, s: sp.Symbol) -> str:
         """The C of a symbol inside a nest: a vector of lanes."""
@@ -64,12 +69,13 @@ class Pairs:
             self.text(f"V part_{s} = (V){{0}};")
 
     def _keep(self, nest: Nest, at: str) -> None:
-        """Store the row states; a sum gets what this nest has added, once."""
+        """Store the row states; a sum gets what this nest has added, once a block of keys."""
         for s in nest.body:
             if isinstance(s, RunningMax):
                 self.text(f"STORE(w->row_{s.name} + {at}, row_{s.name});")
             elif isinstance(s, Sum):
-                self.text(f"STORE(w->row_{s.name} + {at}, LOAD(w->row_{s.name} + {at}) + part_{s.name});")
+                to = f"w->{'part' if nest.dot else 'row'}_{s.name} + {at}"
+                self.text(f"STORE({to}, LOAD({to}) + part_{s.name});")
 
     def _body(self, nest: Nest) -> None:
         t, buffers = self.text, self.plan.buffers
@@ -78,7 +84,7 @@ class Pairs:
         for s in nest.body:
             match s:
                 case Let(name=name, value=value):
-                    t(f"const V pair_{name} = {vector(value, self.symbol)};")
+                    t(f"const V pair_{name} = {vector(value, self.symbol, self.small)};")
                 case RunningMax(name=name, of=of):
                     t(f"row_{name} = MAX(row_{name}, pair_{of});")
                 case Sum(name=name, weight=weight):
@@ -87,39 +93,49 @@ class Pairs:
             t(f"STORE(w->pair{buffers[s]} + at, pair_{s});")
 
     def tile(self, n: int, nest: Nest) -> None:
-        """A nest with an inner product: TILE_KEYS keys by C vectors of queries."""
+        """A nest with an inner product: R keys by C vectors of queries.
+
+        What is left over goes in half tiles; a last one that is not full begins before its first new key
+        `from`, over keys that are done, so that it reads nothing past the block.
+        """
         assert nest.dot is not None
         t, dot = self.text, nest.dot
         _, key = row_key(self.plan, dot)
         f = self.plan.vectors[key].feature
-        head = (
-            f"INLINE void {self.name}_pairs{n}(const int C, const {self.name}_args *a, {self.name}_work *w, "
-            f"const T *vec_{key}, long h, long j0, long nk, long j, long v)"
+        arguments = (
+            f"const {self.name}_args *a, {self.name}_work *w, "
+            f"const T *vec_{key}, long h, long j0, long nk, long from, long j, long v"
         )
+        head = f"INLINE void {self.function}{n}(const int R, const int C, const int part, {arguments})"
         with t.block(head):
             self._context(nest)
             t(
                 "V acc[32];",
-                "UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};",
-                f"OUTER(TILE_KEYS, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, "
-                f"BLOCK_i, D_{f});",
+                "UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};",
+                f"OUTER(R, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, BLOCK_i, D_{f});",
             )
+            here = "!part || (from <= j + r && j + r < nk)"
             with t.block("UNROLL for (int c = 0; c < C; c++)"):
                 self._rows(nest, "(v + c)*W")
-                with t.block("UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk)"):
+                with t.block(f"UNROLL for (int r = 0; r < R; r++) if ({here})"):
                     t(
                         "const long at = (j + r)*BLOCK_i + (v + c)*W;",
                         f"const V pair_{dot.name} = acc[r*C + c];",
                     )
                     self._body(nest)
                 self._keep(nest, "(v + c)*W")
+        names = ", ".join(x.split()[-1].lstrip("*") for x in arguments.split(","))
+        for c in range(1, WIDEST_TILE + 1):
+            for kind, keys, part in (("whole", "TILE_KEYS", 0), ("half", "HALF_TILE", 1)):
+                with t.block(f"TILE_FUNCTION {self.function}{n}_{kind}_{c}({arguments})"):
+                    t(f"if ({c} <= TILE_QUERY_VECTORS) {self.function}{n}({keys}, {c}, {part}, {names});")
         t("")
 
     def sweep(self, n: int, nest: Nest) -> None:
         """A nest without an inner product: one vector of queries, all keys of the block."""
         t = self.text
         head = (
-            f"INLINE void {self.name}_pairs{n}(const {self.name}_args *a, {self.name}_work *w, "
+            f"INLINE void {self.function}{n}(const {self.name}_args *a, {self.name}_work *w, "
             "long h, long j0, long nk, long v)"
         )
         with t.block(head):
@@ -167,17 +183,21 @@ class Pairs:
     def _call(self, n: int, nest: Nest) -> None:
         t = self.text
         if nest.dot is None:
-            t(f"for (long v = 0; v < nv; v++) {self.name}_pairs{n}(a, w, h, j0, nk, v);")
+            t(f"for (long v = 0; v < nv; v++) {self.function}{n}(a, w, h, j0, nk, v);")
             return
         _, key = row_key(self.plan, nest.dot)
-        rest = f"a, w, vec_{key}, h, j0, nk, j, v);"
-        with t.block("for (long j = 0; j < nk; j += TILE_KEYS)"):
+        t(*(f"memset(w->part_{s.name}, 0, sizeof w->part_{s.name});" for s in nest.sums()))
+        call, rest = f"{self.function}{n}", f"a, w, vec_{key}, h, j0, nk"
+        with t.block(""):
             t(
-                "long v = 0;",
-                "for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)",
-                f"  {self.name}_pairs{n}(TILE_QUERY_VECTORS, {rest}",
-                f"for (; v < nv; v++) {self.name}_pairs{n}(1, {rest}",
+                "long from = 0;",
+                "for (; from + TILE_KEYS <= nk; from += TILE_KEYS)",
+                f"  QUERY_TILES({call}_whole, {rest}, from, from)",
+                "for (; from < nk; from += HALF_TILE)",
+                f"  QUERY_TILES({call}_half, {rest}, from, MOST(0, LEAST(from, nk - HALF_TILE)))",
             )
+        for s in nest.sums():
+            t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{s.name}[r] += w->part_{s.name}[r];")
 
     def _rescale(self, step: Rescale) -> None:
         t = self.text
@@ -190,7 +210,7 @@ class Pairs:
                     t(f"const V row_{s} = LOAD(w->row_{s} + v*W);")
                 else:
                     t(f"const V par_{s} = SET1((T)a->par_{s});")
-            t(f"const V factor = {vector(step.factor, self.symbol)};")
+            t(f"const V factor = {vector(step.factor, self.symbol, self.small)};")
             t(*(f"STORE(w->row_{s} + v*W, LOAD(w->row_{s} + v*W)*factor);" for s in scalar))
             t("STORE(w->factor + v*W, factor);")
         if vectors:

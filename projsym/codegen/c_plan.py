@@ -24,6 +24,7 @@ from projsym.codegen.program import (
     Rescale,
     RunningMax,
     Sum,
+    exp2,
 )
 
 
@@ -103,6 +104,18 @@ class Plan:
             if isinstance(s, RunningMax):
                 found |= {s.name, s.old}
         return found
+
+    def tile_sums(self) -> list[Sum]:
+        """Scalar sums that register tiles of an inner product add to."""
+        return [s for p in self.phases if isinstance(p, Nest) and p.dot for s in p.sums()]
+
+    def small(self, bounded: bool) -> frozenset[sp.Expr]:
+        """Exponents that are at most 100: kept at 0 by a running maximum, or all if norms bound them."""
+        if bounded:
+            lets = [s.value for s in self.pairs.body if isinstance(s, Let)]
+            return frozenset(x.args[0] for e in lets for x in e.atoms(exp2))
+        maxima = [s for s in self.pairs.body if isinstance(s, RunningMax)]
+        return frozenset(x - s.name for s in maxima for x in (s.of, s.old))
 
     def normalisers(self) -> list[sp.Symbol]:
         """Scalar sums that an output divides by or takes the log of."""

@@ -9,6 +9,7 @@ queries is always computed by one thread, in one order.
 
 from __future__ import annotations
 
+from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
 from projsym.codegen.c_names import Names
@@ -21,15 +22,17 @@ from projsym.codegen.program import Let, Program
 from projsym.codegen.scalar_c import power_function, powers
 
 
-def emit_c(program: Program, dtype: str, header: str = "") -> str:
+def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | None = None) -> str:
     """The C source of a scheduled program, the same bytes every time.
+
+    bounded: the same without its running maximum, for blocks of queries whose scores norms bound.
 
     dtype: "float32" or "float64", of all arrays; parameters are doubles. header: text put before the code.
     Compile with ``-O3 -ffp-contract=off -fno-math-errno -std=gnu11 -D D_<feature>=<size>`` for every feature,
     and ``-fopenmp`` for threads.
 
     The one external function has the program's name and returns 0, or -1 when memory could not be had, or the
-    number of rows whose normaliser is NaN or infinite::
+    number of rows whose normaliser is NaN or infinite, or zero where a scalar output is absent::
 
         int NAME(long H, long n, long m,
                  const T *x, const long *x_at, long x_ld,   // vectors: head h at x + x_at[h], rows x_ld apart
@@ -43,18 +46,22 @@ def emit_c(program: Program, dtype: str, header: str = "") -> str:
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return _source(plan(program), dtype, header)
+    return _source(plan(program), plan(bounded) if bounded else None, dtype, header)
 
 
-def _source(plan: Plan, dtype: str, header: str) -> str:
+def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
     _check_blocks(plan, dtype)
     p, names, t = plan.program, Names(plan), Text()
-    notes = [*str(p).splitlines(), *(["schedule:"] if p.log else []), *(f"  {line}" for line in p.log)]
-    t("/*", *(f" * {line}".rstrip() for line in notes), " */", "")
+    _notes(p, t)
+    if free:
+        _check_alike(plan, free)
+        t("/* where norms bound the scores:", " *")
+        _notes(free.program, t, head="")
+    t("")
     t.raw(header)
     t.raw(prelude(dtype, p.tiles))
     t("")
-    used = {n for s in plan.pairs.body if isinstance(s, Let) for n in powers(s.value)}
+    used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
     _sizes(names, t)
     if names.key_sums:
@@ -62,12 +69,50 @@ def _source(plan: Plan, dtype: str, header: str) -> str:
         t(f"#define CHUNK {-(-CHUNK // block) * block}")
         t.raw(PRELUDE)
         t("")
-    _structs(names, t)
+    _structs(names, t, free)
     pairs = Pairs(plan, t, names.key_state)
     pairs.nests()
-    (GradientRows if names.key_sums else Rows)(names, t).row_block(pairs)
-    (GradientDriver if names.key_sums else Driver)(names, t).driver()
+    if names.key_sums:
+        GradientRows(names, t).functions(pairs)
+        GradientDriver(names, t).driver()
+        return str(t)
+    Rows(names, t).row_block(pairs, f"{p.name}_{'online' if free else 'rows'}")
+    bounded = None
+    if free:
+        others = Pairs(free, t, bounded=True)
+        others.nests()
+        Rows(Names(free), t).row_block(others, f"{p.name}_bounded")
+        bounded = Bounded(Names(free), t, dtype)
+        bounded.choice()
+    Driver(names, t, bounded).driver()
     return str(t)
+
+
+def _notes(p: Program, t: Text, head: str = "/*") -> None:
+    """A program and its schedule as a comment."""
+    notes = [*str(p).splitlines(), *(["schedule:"] if p.log else []), *(f"  {line}" for line in p.log)]
+    t(*([head] if head else []), *(f" * {line}".rstrip() for line in notes), " */")
+
+
+def _check_alike(plan: Plan, free: Plan) -> None:
+    """ValueError unless the two share arguments and working memory."""
+
+    def shared(p: Plan) -> list[object]:
+        program = p.program
+        return [
+            program.name,
+            program.inputs,
+            program.tiles,
+            p.parameters,
+            p.key_loops,
+            p.before,
+            p.rows.block,
+        ]
+
+    if shared(plan) != shared(free) or not set(free.buffers.values()) <= set(plan.buffers.values()):
+        raise ValueError(
+            f"{free.program.name}: the bounded program has other arguments or values than the first"
+        )
 
 
 def _check_blocks(plan: Plan, dtype: str) -> None:
@@ -89,16 +134,29 @@ def _sizes(names: Names, t: Text) -> None:
         t(f"#ifndef D_{f}", f'#error "compile with -DD_{f}=<size of feature {f}>"', "#endif")
     t(*(f"#define P_{f} ((D_{f} + (int)W - 1)/(int)W*(int)W)" for f in names.features))
     t(
+        "#ifndef BLOCK_i",
         f"#define BLOCK_i {plan.rows.block}",
-        f"#define BLOCK_j {plan.pairs.block}",
-        "#define STAGED ((BLOCK_j + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS)",
+        "#endif",
+        "#ifndef BLOCK_j",
+        f"#define BLOCK_j ({_keys(names)})",
+        "#endif",
+        "#define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)",
         '_Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");',
         '_Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");',
         "",
     )
 
 
-def _structs(names: Names, t: Text) -> None:
+def _keys(names: Names) -> str:
+    """The number of keys in a block, by the widest feature."""
+    text = str(names.plan.pairs.block)
+    for features, keys in names.plan.program.blocks:
+        wide = " || ".join(f"D_{f} > {features}" for f in names.features)
+        text = f"{wide} ? {keys} : {text}"
+    return text
+
+
+def _structs(names: Names, t: Text, free: Plan | None) -> None:
     """What a row block receives, and its working memory."""
     plan = names.plan
     with t.block("typedef struct", f"}} {names.name}_args;"):
@@ -109,6 +167,8 @@ def _structs(names: Names, t: Text) -> None:
         t(*(f"double par_{p};" for p in [*names.parameters, *(str(s.name) for s in plan.parameters)]))
         t(*(f"const T *key_{s};" for s in names.key_scalars))
         t(*(f"T *out_{o.name};" for o in names.every_output))
+        if free:
+            t("const double *most;")
     with t.block("typedef struct", f"}} {names.name}_work;"):
         for dot in names.dots:
             f = plan.vectors[dot.left].feature
@@ -126,5 +186,7 @@ def _structs(names: Names, t: Text) -> None:
             )
         )
         t(*(f"double keep_{s}[BLOCK_i] ALIGNED;" for s in names.kept))
+        for s in dict.fromkeys(s.name for x in (plan, free) if x for s in x.tile_sums()):
+            t(f"T part_{s}[BLOCK_i] ALIGNED;")
         t("T factor[BLOCK_i] ALIGNED;")
     t("")

@@ -17,12 +17,10 @@ class Rows:
     def __init__(self, names: Names, text: Text) -> None:
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
 
-    def row_block(self, pairs: Pairs) -> None:
+    def row_block(self, pairs: Pairs, function: str) -> None:
         """The function of one head and one block of queries; it returns the number of bad rows."""
         t, plan = self.text, self.plan
-        head = (
-            f"static long {self.name}_rows(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
-        )
+        head = f"static long {function}(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
         with t.block(head):
             t(
                 "const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;",
@@ -38,8 +36,12 @@ class Rows:
                     f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
                 )
             for total in self.names.sums.values():
-                where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
-                t(f"memset({where}, 0, sizeof {where});")
+                if total.vector:
+                    size = f"(nq + TILE_ROWS)*P_{plan.vectors[total.vector].feature}*sizeof(T)"
+                    where = f"w->sum_{total.name}"
+                    t(f"memset({where}, 0, nq + TILE_ROWS < BLOCK_i ? {size} : sizeof {where});")
+                else:
+                    t(f"memset(w->row_{total.name}, 0, sizeof w->row_{total.name});")
             for top in (s for s in plan.pairs.body if isinstance(s, RunningMax)):
                 t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
             if plan.before or self.names.row_values:
@@ -54,13 +56,12 @@ class Rows:
         t("")
 
     def stage(self, x: Input) -> None:
-        """Key rows of one block, copied only where they are not whole tiles of whole vectors already."""
+        """Key rows of one block, copied only where they are not whole vectors, or fewer than one tile."""
         t, k, f = self.text, x.name, x.feature
         t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};")
-        with t.block(f"if (D_{f} % W || a->ld_{k} != D_{f} || nk % TILE_KEYS)"):
+        with t.block(f"if (D_{f} % W || a->ld_{k} != D_{f} || nk < TILE_KEYS)"):
             t(
-                f"STAGE(w->stage_{k}, vec_{k}, a->ld_{k}, D_{f}, P_{f}, nk, "
-                "(nk + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS);",
+                f"STAGE(w->stage_{k}, vec_{k}, a->ld_{k}, D_{f}, P_{f}, nk, MOST(nk, TILE_KEYS));",
                 f"vec_{k} = w->stage_{k};",
             )
 
@@ -88,7 +89,14 @@ class Rows:
         t = self.text
         with t.block("for (long r = 0; r < nq; r++)"):
             t(*(f"const double val_{s} = w->keep_{s}[r];" for s in self.names.kept))
-            tests = [f"isfinite(w->row_{s}[r])" for s in self.plan.normalisers()]
+            # What is needed of a zero normaliser is seen in the logarithm that it gives, if that is wanted.
+            present = " && ".join(f"a->out_{o.name}" for o in self.names.outputs if not o.feature)
+            zero = "(({0}) || w->row_{1}[r] != 0)" if present else "isfinite(w->row_{1}[r])"
+            tests = [
+                test
+                for s in self.plan.normalisers()
+                for test in dict.fromkeys((f"isfinite(w->row_{s}[r])", zero.format(present, s)))
+            ]
             if tests:
                 t(f"bad += !({' && '.join(tests)});")
             for s in self.plan.after:

@@ -59,7 +59,7 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
         names["numpy"] = f"{kernel.name}.py"
         if "c" in targets:
             for dtype, b in built.items():
-                files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(b.program, dtype)
+                files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(b.program, dtype, bounded=b.bounded)
         if "numpy" in targets:
             files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
         entries[kernel.name] = _entry(built, array, names)
@@ -108,11 +108,17 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "theorems": [t.id for t in b.theorems],
         "hypotheses": [h.statement for h in b.kernel.of.assumptions],
         "validated": [o.name for o in b.obligations],
-        "block": {f"c/{dtype}": _block(x.program) for dtype, x in built.items()}
-        | {"numpy": _block(array.program)},
+        "blocks": {f"c/{dtype}": _blocks(x.program) for dtype, x in built.items()}
+        | {"numpy": _blocks(array.program)},
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},
     }
+
+
+def _blocks(program: Program) -> list[tuple[int, int]]:
+    """Pairs: where the widest feature has more numbers than the first, a block has as many keys as the
+    second."""
+    return [(0, _block(program)), *program.blocks]
 
 
 def _block(program: Program) -> int:

@@ -67,8 +67,8 @@ class GradientKernel(Kernel):
     def lower(self) -> Program:
         return lower_gradients(self.name, gradients(self.of))
 
-    def validate(self, program: Program) -> list[Obligation]:
-        return validate_gradients(program, gradients(self.of))
+    def validate(self, program: Program, prefix: str = "") -> list[Obligation]:
+        return validate_gradients(program, gradients(self.of), prefix)
 
 
 def gradient_kernels() -> tuple[GradientKernel, ...]:

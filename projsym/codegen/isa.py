@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from projsym.codegen.exp2 import coefficients
 
+WIDEST_TILE = 4
+"""Vectors of queries in a register tile at most."""
 TILES = ("query_vectors", "keys", "rows", "features")
 BYTES = {"float32": 4, "float64": 8}
 
@@ -42,6 +44,8 @@ class ISA:
         """ValueError if a register tile (accumulators, one row of factors, one broadcast) does not fit."""
         for tall, wide in (("keys", "query_vectors"), ("rows", "features")):
             r, c = self.tile(tiles, tall), self.tile(tiles, wide)
+            if wide == "query_vectors" and c > WIDEST_TILE:
+                raise ValueError(f"tile: query_vectors={c}, allowed are 1 to {WIDEST_TILE}")
             if r * c + c + 1 > self.registers:
                 raise ValueError(
                     f"tile: {tall}={r} by {wide}={c} needs {r * c + c + 1} vector registers, "
@@ -112,10 +116,28 @@ def _isa_text(isa: ISA, dtype: str, tiles: Mapping[str, int]) -> list[str]:
     which = 0 if dtype == "float32" else 1
     lines = [f"#include <{isa.include}>"] if isa.include else []
     lines += [f"#define VECTOR_BYTES {isa.bytes}"]
-    lines += [f"#define TILE_{t.upper()} {isa.tile(tiles, t)}" for t in TILES]
+    lines += [
+        "#ifndef TILE_KEYS",
+        *(f"#define TILE_{t.upper()} {isa.tile(tiles, t)}" for t in TILES),
+        "#endif",
+    ]
     lines += [f"#define {head} {texts[which]}" for head, texts in isa.operations.items()]
     if not any(head.startswith("FMA") for head in isa.operations):
         lines.append("#define FMA(a, b, c) ((a)*(b) + (c))  /* no fused multiply-add: rounds twice */")
+    return lines + _swaps(isa.lanes(dtype))
+
+
+def _swaps(lanes: int) -> list[str]:
+    """The lanes of two vectors with blocks of 1, 2, 4, … lanes exchanged: the steps of a transposition."""
+    steps = [1 << n for n in range(lanes.bit_length() - 1)]
+    lines = [f"#define EACH_SWAP(SWAP) {' '.join(f'SWAP({s})' for s in steps)}"]
+    for s in steps:
+        low = [lanes + (x ^ s) if x & s else x for x in range(lanes)]
+        high = [lanes + x if x & s else x ^ s for x in range(lanes)]
+        lines += [
+            f"#define LOW_{s} {', '.join(map(str, low))}",
+            f"#define HIGH_{s} {', '.join(map(str, high))}",
+        ]
     return lines
 
 
@@ -140,10 +162,12 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
         I="int" if single else "long long",
         isa="\n".join(lines),
         magic=repr(1.5 * 2.0**mantissa),
+        offset=127 if single else 1023,
         mantissa=mantissa,
         low=low,
         high=high,
         flush=flush,
+        least="FLT_MIN" if single else "DBL_MIN",
         lowest="FLT_MAX" if single else "DBL_MAX",
         sqrt="sqrtf" if single else "sqrt",
         horner="\n  ".join(horner),
@@ -163,8 +187,9 @@ typedef {I} I;
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-#define ONCE _Pragma("GCC unroll 1")
+#define TWICE _Pragma("GCC unroll 2")
 #define LOWEST (-{lowest})
+#define NORMAL {least}
 typedef T V __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
 typedef T VU __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 typedef I VI __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
@@ -209,6 +234,18 @@ INLINE V EXP2(V x) {{
 #endif
 }}
 
+/* the same for numbers of at most 100, NaN and minus infinity included */
+INLINE V EXP2_SMALL(V x) {{
+#ifdef SCALE
+  return EXP2(x);
+#else
+  V z = MAX(SET1({low}), x) + (MAGIC + {offset}), f = MAX(SET1({low}), x) - (z - (MAGIC + {offset}));
+  {horner}
+  V y = p*(V)((VI)z << {mantissa});  /* z holds n + {offset}, the exponent field of 2^n */
+  return (V)((VI)y & ~(VI)(x < SET1({low})));
+#endif
+}}
+
 /* the inner product in double, in eight partial sums */
 INLINE double INNER(const T *a, const T *b, long n) {{
   double s[8] = {{0}}, rest = 0;
@@ -220,12 +257,41 @@ INLINE double INNER(const T *a, const T *b, long n) {{
 /* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
 INLINE double GUARDED(double a, double b) {{ return b == 0 ? 0 : a/b; }}
 INLINE double SMAX(double a, double b) {{ return a > b ? a : b; }}
+INLINE long MOST(long a, long b) {{ return a > b ? a : b; }}
+INLINE long LEAST(long a, long b) {{ return a < b ? a : b; }}
 INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
+
+/* the largest magnitude in rows of D numbers; NaN is passed over */
+INLINE double LARGEST(const T *x, long ld, long D, long rows) {{
+  V most = {{0}};
+  double rest = 0;
+  for (long r = 0; r < rows; r++, x += ld) {{
+    long a = 0;
+    for (; a + W <= D; a += W) {{ V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }}
+    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+  }}
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
+  return rest;
+}}
+/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {{
+  double most = 0;
+  for (long r = 0; r < rows; r++, x += ld) {{
+    V s = {{0}};
+    T rest = 0;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) {{ V y = LOADU(x + a); s = FMA(y, y, s); }}
+    for (; a < D; a++) rest += x[a]*x[a];
+    for (int l = 0; l < W; l++) rest += s[l];
+    most = SMAX(rest, most);
+  }}
+  return sqrt(most + D*(double)NORMAL);
+}}
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {{
-  ONCE for (long t = 0; t < n; t++) {{
+  TWICE for (long t = 0; t < n; t++) {{
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {{
@@ -234,28 +300,48 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }}
   }}
 }}
-/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features; a block of
-   keys is summed on its own and added once, which is what the error bound counts */
-INLINE void CONTRACT_TILE(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                          long keys) {{
+/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
+   block of keys is summed on its own and added once, which is what the error bound counts */
+INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
+                          const int B, long keys) {{
   V acc[32];
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    acc[r*C + c] = (V){{0}};
-  OUTER(TILE_ROWS, C, acc, weights, 1, B, values, P, keys);
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){{0}};
+  OUTER(R, C, acc, weights, 1, B, values, P, keys);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
     STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}}
+/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
+   full is computed as half a tile */
+INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
+                           long rows, long keys) {{
+  long r = 0;
+  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
 }}
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
                      long keys) {{
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
-  for (long r = 0; r < rows; r += TILE_ROWS) {{
-    int c = 0;
-    for (; c < (chunks - 1)*wide; c += wide)
-      CONTRACT_TILE(wide, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-    CONTRACT_TILE(last, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-  }}
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
 }}
+#define HALF_TILE ((TILE_KEYS + 1)/2)
+/* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
+   in registers that the sums of the product need */
+#define TILE_FUNCTION static __attribute__((noinline)) void
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+#define QUERY_TILES(TILE, ...) {{ \\
+    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \\
+    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) {{ \\
+      case 4: TILE##_4(__VA_ARGS__, v); break; \\
+      case 3: TILE##_3(__VA_ARGS__, v); break; \\
+      case 2: TILE##_2(__VA_ARGS__, v); break; \\
+      case 1: TILE##_1(__VA_ARGS__, v); break; \\
+    }} \\
+  }}
 /* rows of a matrix, padded with zeros to P features and `all` rows */
 INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long rows, long all) {{
   for (long r = 0; r < rows; r++) {{
@@ -264,9 +350,32 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
   }}
   memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
 }}
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) {{ \\
+    const V a = x[i], b = x[i | s]; \\
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \\
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \\
+  }}
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) {{ EACH_SWAP(SWAP) }}
+#endif
+#endif
 /* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
 INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {{
-  for (long r = 0; r < (rows + W - 1)/W*W; r++)
-    for (long a = 0; a < D; a++) to[a*B + r] = r < rows ? scale*from[r*ld + a] : 0;
+  for (long r = 0; r < rows; r += W) {{
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; a + W <= D; a += W) {{
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? LOADU(from + (r + l)*ld + a)*scale : (V){{0}};
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }}
+#endif
+    for (; a < D; a++)
+      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*from[l*ld + a] : 0;
+  }}
 }}
 """

@@ -18,7 +18,7 @@ from projsym.proof.verdict import ProofError
 
 from .lower import lower
 from .program import Dot, Let, Program, Sum, exp2
-from .schedule import Step, apply, default
+from .schedule import Step, apply, default, without_maximum
 from .validate import Obligation, validate
 
 Schedule = Callable[[Program, str, str], Sequence[Step]]
@@ -47,29 +47,38 @@ class Kernel:
         require(self.of)
         plain = self.lower()
         steps = tuple(self.schedule(plain, dtype, target))
-        cited = tuple(dict.fromkeys(c for s in steps for c in s.cites))
+        program, bounded = apply(plain, steps), None
+        obligations = self.validate(program)
+        free = without_maximum(steps) if target == "c" else None
+        if free:
+            bounded = apply(plain, free)
+            obligations += self.validate(bounded, "bounded ")
+        cited = tuple(dict.fromkeys(c for s in (*steps, *(free or ())) for c in s.cites))
         laws = tuple(resolve(c) for c in cited)
-        program = apply(plain, steps)
-        return Built(self, dtype, program, tuple(self.validate(program)), laws)
+        return Built(self, dtype, program, tuple(obligations), laws, bounded)
 
     def lower(self) -> Program:
         """The unscheduled program."""
         return lower(self.name, self.outputs())
 
-    def validate(self, program: Program) -> list[Obligation]:
-        """The proof that a program computes the outputs; ProofError if it does not."""
-        return validate(program, self.outputs())
+    def validate(self, program: Program, prefix: str = "") -> list[Obligation]:
+        """The proof that a program computes the outputs, `prefix` before the names; ProofError if not."""
+        return validate(program, self.outputs(), prefix)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A scheduled program with the proof that it computes the kernel's theorem."""
+    """A scheduled program with the proof that it computes the kernel's theorem.
+
+    bounded: the same without a running maximum, for blocks of queries whose scores norms bound.
+    """
 
     kernel: Kernel
     dtype: str
     program: Program
     obligations: tuple[Obligation, ...]
     cited: tuple[Theorem | Law, ...]
+    bounded: Program | None = None
 
     @property
     def theorems(self) -> tuple[Theorem, ...]:

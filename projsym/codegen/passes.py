@@ -13,6 +13,7 @@ from dataclasses import replace
 import sympy as sp
 
 from projsym.codegen.isa import ISAS, TILES
+from projsym.codegen.pass_bounded import bounded
 from projsym.codegen.pass_hoist import hoist
 from projsym.codegen.pass_online import online
 from projsym.codegen.pass_tree import (
@@ -26,7 +27,7 @@ from projsym.codegen.pass_tree import (
 )
 from projsym.codegen.program import Dot, Let, Loop, Node, Program, exp2
 
-__all__ = ["base_two", "block", "fold_scale", "hoist", "online", "parallel", "tile"]
+__all__ = ["base_two", "block", "bounded", "fold_scale", "hoist", "online", "parallel", "tile"]
 
 
 def base_two(program: Program) -> Program:
@@ -98,20 +99,25 @@ def fold_scale(program: Program) -> Program:
     return program.with_(body=rebuild(program.body, loop, (replace(loop, body=tuple(body)),)))
 
 
-def block(program: Program, axis: str, size: int) -> Program:
+def block(program: Program, axis: str, size: int, wide: tuple[tuple[int, int], ...] = ()) -> Program:
     """Cut the loop over pairs of `axis` into blocks of `size` ["j": IV.1; "i": rows are independent].
 
+    wide: for "j", other sizes where there are more than so many features, as in `Program.blocks`.
     Raises ValueError for another axis, a size that is no positive integer, or a loop already cut.
     """
     if axis not in ("i", "j"):
         raise ValueError(f"block: axis must be 'i' or 'j', got {axis!r}")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"block: size must be a positive integer, got {size!r}")
+    for number in (size, *(keys for _, keys in wide)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"block: size must be a positive integer, got {number!r}")
+    if wide and (axis != "j" or sorted(wide) != list(wide)):
+        raise ValueError(f"block: wide must be ascending, and of keys, got {wide!r} for {axis!r}")
     pairs = pair_loop(program)
     loop = pairs if axis == "j" else next(iter(loops(program.body, "i")))
     if loop.block is not None:
         raise ValueError(f"block: the loop over {axis} is already in blocks of {loop.block}")
-    return program.with_(body=rebuild(program.body, loop, (replace(loop, block=size),)))
+    changed = program.with_(body=rebuild(program.body, loop, (replace(loop, block=size),)))
+    return changed.with_(blocks=wide) if wide else changed
 
 
 def parallel(program: Program, *axes: str) -> Program:

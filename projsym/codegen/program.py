@@ -133,13 +133,18 @@ Node: TypeAlias = Statement | Loop
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel before printing. `log` holds one line per schedule step: what it did and the law it cites."""
+    """A kernel before printing. `log` holds one line per schedule step: what it did and the law it cites.
+
+    blocks: pairs (features, keys), ascending: where the widest feature has more than so many numbers, a
+    block of the loop over pairs has so many keys instead.
+    """
 
     name: str
     inputs: tuple[Input, ...]
     body: tuple[Node, ...]
     tiles: dict[str, int] = field(default_factory=dict)
     log: tuple[str, ...] = ()
+    blocks: tuple[tuple[int, int], ...] = ()
 
     def statements(self) -> Iterator[Statement]:
         """Every statement, in textual order."""

@@ -99,21 +99,22 @@ def _chain(function: str, args: list[str]) -> str:
     return text
 
 
-def vector(e: sp.Expr, name: Name) -> str:
+def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> str:
     """An expression over lanes, as C text of type V; fused multiply-add wherever a product meets a sum.
 
-    name: the C text, an atom of type V, of a symbol. Powers must be integers or halves. Raises `Unprintable`.
+    name: the C text, an atom of type V, of a symbol. small: exponents known to be at most 100. Powers must be
+    integers or halves. Raises `Unprintable`.
     """
 
     def go(x: sp.Expr) -> str:
-        return vector(x, name)
+        return vector(x, name, small)
 
     if e.is_Symbol:
         return name(e)
     if e.is_Rational or e.is_Float:
         return f"SET1((T){number(e)})"
     if e.is_Add:
-        return _vector_sum(e, name)
+        return _vector_sum(e, name, small)
     if e.is_Mul or e.is_Pow:
         top, bottom = _fraction(e)
         if bottom != 1:
@@ -132,7 +133,7 @@ def vector(e: sp.Expr, name: Name) -> str:
             parts.append(f"SQRT({x})")
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):
-        return f"EXP2({go(e.args[0])})"
+        return f"EXP2{'_SMALL' if e.args[0] in small else ''}({go(e.args[0])})"
     if isinstance(e, sp.Abs):
         x = go(e.args[0])
         return f"MAX(-({x}), {x})"
@@ -142,22 +143,22 @@ def vector(e: sp.Expr, name: Name) -> str:
     raise Unprintable(e, "sums, products, integer and half powers, exp2, Abs, Max, Min")
 
 
-def _vector_sum(e: sp.Expr, name: Name) -> str:
+def _vector_sum(e: sp.Expr, name: Name, small: frozenset[sp.Expr]) -> str:
     plain = [a for a in _ordered(e) if not (a.is_Mul and _fraction(a)[1] == 1)]
     products = [a for a in _ordered(e) if a not in plain]
     if plain:
-        text = vector(plain[0], name)
+        text = vector(plain[0], name, small)
         for a in plain[1:]:
-            text = f"({text} + {vector(a, name)})"
+            text = f"({text} + {vector(a, name, small)})"
     else:
-        text = vector(products.pop(0), name)
+        text = vector(products.pop(0), name, small)
     for p in products:
         factors = _ordered(p)
         if factors[0] == -1 and len(factors) == 2:
-            text = f"({text} - {vector(factors[1], name)})"
+            text = f"({text} - {vector(factors[1], name, small)})"
         else:
-            rest = vector(sp.Mul(*factors[1:]), name)
-            text = f"FMA({vector(factors[0], name)}, {rest}, {text})"
+            rest = vector(sp.Mul(*factors[1:]), name, small)
+            text = f"FMA({vector(factors[0], name, small)}, {rest}, {text})"
     return text
 
 

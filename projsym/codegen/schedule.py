@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
@@ -43,6 +43,11 @@ def online() -> Step:
     return Step("running maximum of the scores", ("I.2", "IV.1"), passes.online)
 
 
+def bounded() -> Step:
+    """No running maximum, for scores that norms bound."""
+    return Step("scores bounded by norms", ("IV.2", "IV.2a"), passes.bounded)
+
+
 def fold_scale() -> Step:
     """The scale of the scores multiplied into the query."""
     return Step("scale folded into the query", ("bilinearity",), passes.fold_scale)
@@ -53,10 +58,13 @@ def hoist() -> Step:
     return Step("row, key and parameter factors hoisted", ("distributivity",), passes.hoist)
 
 
-def block(axis: str, size: int) -> Step:
-    """The loop over keys ("j") or queries ("i") in blocks."""
+def block(axis: str, size: int, wide: tuple[tuple[int, int], ...] = ()) -> Step:
+    """The loop over keys ("j") or queries ("i") in blocks; `wide` as in `Program.blocks`."""
     what, law = {"j": ("keys", "IV.1"), "i": ("queries", "independence of rows")}.get(axis, (axis, ""))
-    return Step(f"{what} in blocks of {size}", (law,), lambda p: passes.block(p, axis, size))
+    text = f"{what} in blocks of {size}"
+    if wide:
+        text += f" ({', '.join(f'{keys} above {features} features' for features, keys in wide)})"
+    return Step(text, (law,), lambda p: passes.block(p, axis, size, wide))
 
 
 def tile(**numbers: int) -> Step:
@@ -79,8 +87,14 @@ def apply(program: Program, steps: Iterable[Step]) -> Program:
     return program
 
 
-BLOCKS = {("c", "float32"): (128, 48), ("c", "float64"): (64, 48)}
-"""Keys and queries in a block: what stays in cache beside the register tiles."""
+QUERIES = 48
+"""Queries in a block: whole vectors and whole tiles on every instruction set."""
+
+KEYS = {
+    "float32": (64, ((96, 48), (192, 24))),
+    "float64": (64, ((48, 48), (96, 24))),
+}
+"""Keys in a block, by type: 24 kB at most of a first-level cache of 32, up to 256 features of float32."""
 
 NUMPY_BLOCKS = (1024, 512)
 """Larger, since every operation on a block of an array costs a call."""
@@ -99,9 +113,18 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
         steps.append(base_two())
         if _shifts(program):
             steps.append(online())
-    keys, queries = NUMPY_BLOCKS if target == "numpy" else BLOCKS[target, dtype]
-    steps += [fold_scale(), hoist(), block("j", keys), block("i", queries)]
-    return steps if target == "numpy" else [*steps, tile(**TILES), parallel("h", "i")]
+    steps += [fold_scale(), hoist()]
+    if target == "numpy":
+        keys, queries = NUMPY_BLOCKS
+        return [*steps, block("j", keys), block("i", queries)]
+    return [*steps, block("j", *KEYS[dtype]), block("i", QUERIES), tile(**TILES), parallel("h", "i")]
+
+
+def without_maximum(steps: Sequence[Step]) -> list[Step] | None:
+    """The steps for a program whose scores are bounded, None if they have no running maximum to leave out."""
+    if online() not in steps:
+        return None
+    return [*(s for s in steps if s != online()), bounded()]
 
 
 def _shifts(program: Program) -> bool:

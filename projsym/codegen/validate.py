@@ -16,8 +16,8 @@ against ball arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -203,17 +203,18 @@ class Validator:
         self.obligations.append(Obligation(name, left, right, decide(left, right)))
 
 
-def validate(program: Program, outputs: Mapping[str, Any]) -> list[Obligation]:
-    """The obligations of a program against the terms it must compute, all proved.
+def validate(program: Program, outputs: Mapping[str, Any], prefix: str = "") -> list[Obligation]:
+    """The obligations of a program against the terms it must compute, all proved; `prefix` of their names.
 
     Raises ProofError that names the first obligation that is refuted (with its witness) or undecided, or the
     statement that makes no sense.
     """
-    return require_proved(program, Validator(program, outputs).run())
+    return require_proved(program, Validator(program, outputs).run(), prefix)
 
 
-def require_proved(program: Program, obligations: list[Obligation]) -> list[Obligation]:
-    """The obligations themselves; ProofError that names the first that is not proved."""
+def require_proved(program: Program, obligations: Iterable[Obligation], prefix: str = "") -> list[Obligation]:
+    """The obligations, `prefix` before their names; ProofError that names the first that is not proved."""
+    obligations = [replace(o, name=prefix + o.name) for o in obligations]
     for o in obligations:
         if not isinstance(o.verdict, Proved):
             raise ProofError(f"{program.name}: {o.name}: {o.verdict}")

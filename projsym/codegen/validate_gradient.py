@@ -192,10 +192,14 @@ class GradientValidator:
         self.obligations.append(Obligation(name, left, right, decide(left, right)))
 
 
-def validate_gradients(program: Program, outputs: Mapping[str, Gradient]) -> list[Obligation]:
+def validate_gradients(
+    program: Program, outputs: Mapping[str, Gradient], prefix: str = ""
+) -> list[Obligation]:
     """The obligations of a program against the gradients it must compute, all proved.
+
+    prefix: of their names.
 
     Raises ProofError that names the first obligation that is refuted (with its witness) or undecided, or the
     statement that makes no sense.
     """
-    return require_proved(program, GradientValidator(program, outputs).run())
+    return require_proved(program, GradientValidator(program, outputs).run(), prefix)

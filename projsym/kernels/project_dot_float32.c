@@ -3,8 +3,8 @@
  *
  * theorem     [IV.6/project_dot] Projection, dot-product form
  * hypotheses  none: holds for all finite inputs
- * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, independence of rows, Fubini
- * validated   6 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output
+ * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, independence of rows, Fubini, IV.2, IV.2a
+ * validated   12 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output
  * operations  2 d + 2 d + 2 flops and 1 exp2 per query and key
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
  */
@@ -14,7 +14,7 @@
  *   c0[] = log2e*scale
  *   for h, parallel:
  *     for i in blocks of 48, parallel:
- *       for j in blocks of 128:
+ *       for j in blocks of 64:
  *         q_k[ij] = c0 * <q, k>
  *         s[ij] = q_k
  *         m_old, m = m, max(m, max_j s)
@@ -29,10 +29,34 @@
  *   running maximum of the scores                [I.2, IV.1]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 128                        [IV.1]
+ *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
+ */
+/* where norms bound the scores:
+ *
+ * program project_dot(q[i]: d, k[j]: d, scale)
+ *   log2e[] = 1/log(2)
+ *   c0[] = log2e*scale
+ *   for h, parallel:
+ *     for i in blocks of 48, parallel:
+ *       for j in blocks of 64:
+ *         q_k[ij] = c0 * <q, k>
+ *         w0[ij] = exp2(q_k)
+ *         s0 += sum_j w0
+ *         s1 += sum_j w0 * k
+ *       out[i] = (1/s0) * s1
+ *       lse[i] = (log(s0))
+ * schedule:
+ *   exp as a power of two                        [IV.4b]
+ *   scale folded into the query                  [bilinearity]
+ *   row, key and parameter factors hoisted       [distributivity]
+ *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   queries in blocks of 48                      [independence of rows]
+ *   register tiles                               [Fubini]
+ *   heads and queries in parallel                [independence of rows]
+ *   scores bounded by norms                      [IV.2, IV.2a]
  */
 
 #include <float.h>
@@ -46,53 +70,88 @@ typedef int I;
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
 #define TILE_ROWS 6
 #define TILE_FEATURES 4
+#endif
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define MAX(a, b) _mm512_max_ps(a, b)
 #define MIN(a, b) _mm512_min_ps(a, b)
 #define SQRT(a) _mm512_sqrt_ps(a)
 #define ROUND(a) _mm512_roundscale_ps(a, 8)
 #define SCALE(p, n) _mm512_scalef_ps(p, n)
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2) SWAP(4) SWAP(8)
+#define LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+#define LOW_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LOW_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 4
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
+#endif
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define MAX(a, b) _mm256_max_ps(a, b)
 #define MIN(a, b) _mm256_min_ps(a, b)
 #define SQRT(a) _mm256_sqrt_ps(a)
 #define ROUND(a) _mm256_round_ps(a, 8)
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2) SWAP(4)
+#define LOW_1 0, 8, 2, 10, 4, 12, 6, 14
+#define HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
+#define LOW_2 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
+#define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
+#define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
 #define TILE_ROWS 6
 #define TILE_FEATURES 4
+#endif
 #define FMA(a, b, c) ((V)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
 #define MAX(a, b) ((V)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define MIN(a, b) ((V)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define SQRT(a) ((V)vsqrtq_f32((float32x4_t)(a)))
 #define ROUND(a) ((V)vrndnq_f32((float32x4_t)(a)))
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2)
+#define LOW_1 0, 4, 2, 6
+#define HIGH_1 1, 5, 3, 7
+#define LOW_2 0, 1, 4, 5
+#define HIGH_2 2, 3, 6, 7
 #else
 #define VECTOR_BYTES 16
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 4
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
+#endif
 #define FMA(a, b, c) ((a)*(b) + (c))  /* no fused multiply-add: rounds twice */
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2)
+#define LOW_1 0, 4, 2, 6
+#define HIGH_1 1, 5, 3, 7
+#define LOW_2 0, 1, 4, 5
+#define HIGH_2 2, 3, 6, 7
 #endif
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-#define ONCE _Pragma("GCC unroll 1")
+#define TWICE _Pragma("GCC unroll 2")
 #define LOWEST (-FLT_MAX)
+#define NORMAL FLT_MIN
 typedef T V __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
 typedef T VU __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 typedef I VI __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
@@ -143,6 +202,24 @@ INLINE V EXP2(V x) {
 #endif
 }
 
+/* the same for numbers of at most 100, NaN and minus infinity included */
+INLINE V EXP2_SMALL(V x) {
+#ifdef SCALE
+  return EXP2(x);
+#else
+  V z = MAX(SET1(-125), x) + (MAGIC + 127), f = MAX(SET1(-125), x) - (z - (MAGIC + 127));
+  V p = SET1((T)0x1.416b600000000p-13);
+  p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
+  p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
+  p = FMA(p, f, SET1((T)0x1.c6af7c0000000p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
+  p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+  V y = p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n */
+  return (V)((VI)y & ~(VI)(x < SET1(-125)));
+#endif
+}
+
 /* the inner product in double, in eight partial sums */
 INLINE double INNER(const T *a, const T *b, long n) {
   double s[8] = {0}, rest = 0;
@@ -154,12 +231,41 @@ INLINE double INNER(const T *a, const T *b, long n) {
 /* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
 INLINE double GUARDED(double a, double b) { return b == 0 ? 0 : a/b; }
 INLINE double SMAX(double a, double b) { return a > b ? a : b; }
+INLINE long MOST(long a, long b) { return a > b ? a : b; }
+INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
+
+/* the largest magnitude in rows of D numbers; NaN is passed over */
+INLINE double LARGEST(const T *x, long ld, long D, long rows) {
+  V most = {0};
+  double rest = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    long a = 0;
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
+    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+  }
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
+  return rest;
+}
+/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
+  double most = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    V s = {0};
+    T rest = 0;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
+    for (; a < D; a++) rest += x[a]*x[a];
+    for (int l = 0; l < W; l++) rest += s[l];
+    most = SMAX(rest, most);
+  }
+  return sqrt(most + D*(double)NORMAL);
+}
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  ONCE for (long t = 0; t < n; t++) {
+  TWICE for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -168,28 +274,48 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }
   }
 }
-/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features; a block of
-   keys is summed on its own and added once, which is what the error bound counts */
-INLINE void CONTRACT_TILE(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                          long keys) {
+/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
+   block of keys is summed on its own and added once, which is what the error bound counts */
+INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
+                          const int B, long keys) {
   V acc[32];
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    acc[r*C + c] = (V){0};
-  OUTER(TILE_ROWS, C, acc, weights, 1, B, values, P, keys);
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, weights, 1, B, values, P, keys);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
     STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}
+/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
+   full is computed as half a tile */
+INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
+                           long rows, long keys) {
+  long r = 0;
+  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
                      long keys) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
-  for (long r = 0; r < rows; r += TILE_ROWS) {
-    int c = 0;
-    for (; c < (chunks - 1)*wide; c += wide)
-      CONTRACT_TILE(wide, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-    CONTRACT_TILE(last, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-  }
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
 }
+#define HALF_TILE ((TILE_KEYS + 1)/2)
+/* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
+   in registers that the sums of the product need */
+#define TILE_FUNCTION static __attribute__((noinline)) void
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+#define QUERY_TILES(TILE, ...) { \
+    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
+    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+      case 4: TILE##_4(__VA_ARGS__, v); break; \
+      case 3: TILE##_3(__VA_ARGS__, v); break; \
+      case 2: TILE##_2(__VA_ARGS__, v); break; \
+      case 1: TILE##_1(__VA_ARGS__, v); break; \
+    } \
+  }
 /* rows of a matrix, padded with zeros to P features and `all` rows */
 INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long rows, long all) {
   for (long r = 0; r < rows; r++) {
@@ -198,19 +324,46 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
   }
   memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
 }
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
+    const V a = x[i], b = x[i | s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
+#endif
+#endif
 /* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
 INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {
-  for (long r = 0; r < (rows + W - 1)/W*W; r++)
-    for (long a = 0; a < D; a++) to[a*B + r] = r < rows ? scale*from[r*ld + a] : 0;
+  for (long r = 0; r < rows; r += W) {
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; a + W <= D; a += W) {
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? LOADU(from + (r + l)*ld + a)*scale : (V){0};
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }
+#endif
+    for (; a < D; a++)
+      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*from[l*ld + a] : 0;
+  }
 }
 
 #ifndef D_d
 #error "compile with -DD_d=<size of feature d>"
 #endif
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
+#ifndef BLOCK_i
 #define BLOCK_i 48
-#define BLOCK_j 128
-#define STAGED ((BLOCK_j + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS)
+#endif
+#ifndef BLOCK_j
+#define BLOCK_j (D_d > 192 ? 24 : D_d > 96 ? 48 : 64)
+#endif
+#define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
 
@@ -223,6 +376,7 @@ typedef struct {
   double par_c0;
   T *out_out;
   T *out_lse;
+  const double *most;
 } project_dot_args;
 typedef struct {
   T pack_q_k[D_d*BLOCK_i] ALIGNED;
@@ -232,17 +386,18 @@ typedef struct {
   T row_m_old[BLOCK_i] ALIGNED;
   T row_s0[BLOCK_i] ALIGNED;
   T sum_s1[BLOCK_i*P_d] ALIGNED;
+  T part_s0[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
 } project_dot_work;
 
-INLINE void project_dot_pairs0(const int C, const project_dot_args *a, project_dot_work *w, const T *vec_k,
-    long h, long j0, long nk, long j, long v) {
+INLINE void project_dot_pairs0(const int R, const int C, const int part, const project_dot_args *a,
+    project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
   V acc[32];
-  UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
-  OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
     V row_m = LOAD(w->row_m + (v + c)*W);
-    UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
+    UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
       const V pair_s = pair_q_k;
@@ -251,6 +406,38 @@ INLINE void project_dot_pairs0(const int C, const project_dot_args *a, project_d
     }
     STORE(w->row_m + (v + c)*W, row_m);
   }
+}
+TILE_FUNCTION project_dot_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 
 INLINE void project_dot_pairs2(const project_dot_args *a, project_dot_work *w, long h, long j0, long nk, long
@@ -261,39 +448,41 @@ INLINE void project_dot_pairs2(const project_dot_args *a, project_dot_work *w, l
   for (long j = 0; j < nk; j++) {
     const long at = j*BLOCK_i + v*W;
     const V pair_s = LOAD(w->pair0 + at);
-    const V pair_w0 = EXP2((pair_s - row_m));
+    const V pair_w0 = EXP2_SMALL((pair_s - row_m));
     part_s0 += pair_w0;
     STORE(w->pair0 + at, pair_w0);
   }
   STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
 }
 
-static long project_dot_rows(const project_dot_args *a, project_dot_work *w, long h, long i0) {
+static long project_dot_online(const project_dot_args *a, project_dot_work *w, long h, long i0) {
   const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
   long bad = 0;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   memset(w->row_s0, 0, sizeof w->row_s0);
-  memset(w->sum_s1, 0, sizeof w->sum_s1);
+  memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
   for (long j0 = 0; j0 < m; j0 += BLOCK_j) {
     const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
-    if (D_d % W || a->ld_k != D_d || nk % TILE_KEYS) {
-      STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, (nk + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS);
+    if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
+      STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
       vec_k = w->stage_k;
     }
     memcpy(w->row_m_old, w->row_m, sizeof w->row_m);
-    for (long j = 0; j < nk; j += TILE_KEYS) {
-      long v = 0;
-      for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)
-        project_dot_pairs0(TILE_QUERY_VECTORS, a, w, vec_k, h, j0, nk, j, v);
-      for (; v < nv; v++) project_dot_pairs0(1, a, w, vec_k, h, j0, nk, j, v);
+    {
+      long from = 0;
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+        QUERY_TILES(project_dot_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      for (; from < nk; from += HALF_TILE)
+        QUERY_TILES(project_dot_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk -
+          HALF_TILE)))
     }
     for (long v = 0; v < nv; v++) {
       const V row_m = LOAD(w->row_m + v*W);
       const V row_m_old = LOAD(w->row_m_old + v*W);
-      const V factor = EXP2((row_m_old - row_m));
+      const V factor = EXP2_SMALL((row_m_old - row_m));
       STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
       STORE(w->factor + v*W, factor);
     }
@@ -304,7 +493,7 @@ static long project_dot_rows(const project_dot_args *a, project_dot_work *w, lon
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !(isfinite(w->row_s0[r]));
+    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
@@ -316,24 +505,139 @@ static long project_dot_rows(const project_dot_args *a, project_dot_work *w, lon
   return bad;
 }
 
+INLINE void project_dot_bounded_pairs0(const int R, const int C, const int part, const project_dot_args *a,
+    project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  V acc[32];
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
+  UNROLL for (int c = 0; c < C; c++) {
+    V part_s0 = (V){0};
+    UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
+      const long at = (j + r)*BLOCK_i + (v + c)*W;
+      const V pair_q_k = acc[r*C + c];
+      const V pair_w0 = EXP2_SMALL(pair_q_k);
+      part_s0 += pair_w0;
+      STORE(w->pair0 + at, pair_w0);
+    }
+    STORE(w->part_s0 + (v + c)*W, LOAD(w->part_s0 + (v + c)*W) + part_s0);
+  }
+}
+TILE_FUNCTION project_dot_bounded_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+TILE_FUNCTION project_dot_bounded_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const T
+    *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from, j,
+      v);
+}
+
+static long project_dot_bounded(const project_dot_args *a, project_dot_work *w, long h, long i0) {
+  const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
+  long bad = 0;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  memset(w->row_s0, 0, sizeof w->row_s0);
+  memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
+  for (long j0 = 0; j0 < m; j0 += BLOCK_j) {
+    const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;
+    const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
+    if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
+      STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
+      vec_k = w->stage_k;
+    }
+    memset(w->part_s0, 0, sizeof w->part_s0);
+    {
+      long from = 0;
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+        QUERY_TILES(project_dot_bounded_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      for (; from < nk; from += HALF_TILE)
+        QUERY_TILES(project_dot_bounded_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk -
+          HALF_TILE)))
+    }
+    for (long r = 0; r < BLOCK_i; r++) w->row_s0[r] += w->part_s0[r];
+    CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
+  }
+  for (long r = 0; r < nq; r++) {
+    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
+    {
+      const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
+      T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x];
+    }
+    if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(log((double)w->row_s0[r]));
+  }
+  return bad;
+}
+
+static long project_dot_rows(const project_dot_args *a, project_dot_work *w, long h, long i0) {
+  if (!a->most) return project_dot_online(a, w, h, i0);
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const double norm_k = a->most[h*2 + 0];
+  const double value_k = a->most[h*2 + 1];
+  const double norm_q = LARGEST_NORM(a->in_q + a->at_q[h] + i0*a->ld_q, a->ld_q, D_d, nq);
+  const int safe = (norm_k*norm_q*fabs(a->par_c0)) <= 28 && value_k*a->m <= 0x1p96;
+  return safe ? project_dot_bounded(a, w, h, i0) : project_dot_online(a, w, h, i0);
+}
+
 int project_dot(long H, long n, long m, const T *in_q, const long *at_q, long ld_q, const T *in_k, const long
     *at_k, long ld_k, double par_scale, T *out_out, T *out_lse, int threads) {
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e*par_scale);
   long bad = 0, failed = 0;
+  double *most = n >= 2*BLOCK_i ? malloc(2*H*sizeof(double) + 1) : NULL;
+  if (n >= 2*BLOCK_i && !most) return -1;
   const project_dot_args args = {.n = n, .m = m, .in_q = in_q, .at_q = at_q, .ld_q = ld_q, .in_k = in_k, .at_k
       = at_k, .ld_k = ld_k, .par_scale = par_scale, .par_log2e = par_log2e, .par_c0 = par_c0, .out_out =
-      out_out, .out_lse = out_lse};
+      out_out, .out_lse = out_lse, .most = most};
   if (threads < 1) threads = 1;
 #pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {
+#pragma omp for schedule(static)
+    for (long h = 0; h < (most ? H : 0); h++) {
+      double *to = most + h*2;
+      to[0] = LARGEST_NORM(in_k + at_k[h], ld_k, D_d, m);
+      to[1] = LARGEST(in_k + at_k[h], ld_k, D_d, m);
+    }
     project_dot_work *w = aligned_alloc(64, sizeof(project_dot_work));
-    if (w) memset(w, 0, sizeof *w); else failed++;
-#pragma omp for collapse(2) schedule(dynamic, 1)
+    if (!w) failed++;
+#pragma omp for collapse(2) schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))
     for (long h = 0; h < H; h++)
       for (long i0 = 0; i0 < n; i0 += BLOCK_i)
         if (w) bad += project_dot_rows(&args, w, h, i0);
     free(w);
   }
+  free(most);
   return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;
 }

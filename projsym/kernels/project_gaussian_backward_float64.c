@@ -58,53 +58,80 @@ typedef long long I;
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
 #define TILE_ROWS 6
 #define TILE_FEATURES 4
+#endif
 #define FMA(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define MAX(a, b) _mm512_max_pd(a, b)
 #define MIN(a, b) _mm512_min_pd(a, b)
 #define SQRT(a) _mm512_sqrt_pd(a)
 #define ROUND(a) _mm512_roundscale_pd(a, 8)
 #define SCALE(p, n) _mm512_scalef_pd(p, n)
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2) SWAP(4)
+#define LOW_1 0, 8, 2, 10, 4, 12, 6, 14
+#define HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
+#define LOW_2 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
+#define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
+#define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 6
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
+#endif
 #define FMA(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define MAX(a, b) _mm256_max_pd(a, b)
 #define MIN(a, b) _mm256_min_pd(a, b)
 #define SQRT(a) _mm256_sqrt_pd(a)
 #define ROUND(a) _mm256_round_pd(a, 8)
+#define EACH_SWAP(SWAP) SWAP(1) SWAP(2)
+#define LOW_1 0, 4, 2, 6
+#define HIGH_1 1, 5, 3, 7
+#define LOW_2 0, 1, 4, 5
+#define HIGH_2 2, 3, 6, 7
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
 #define TILE_ROWS 6
 #define TILE_FEATURES 4
+#endif
 #define FMA(a, b, c) ((V)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #define MAX(a, b) ((V)vmaxq_f64((float64x2_t)(a), (float64x2_t)(b)))
 #define MIN(a, b) ((V)vminq_f64((float64x2_t)(a), (float64x2_t)(b)))
 #define SQRT(a) ((V)vsqrtq_f64((float64x2_t)(a)))
 #define ROUND(a) ((V)vrndnq_f64((float64x2_t)(a)))
+#define EACH_SWAP(SWAP) SWAP(1)
+#define LOW_1 0, 2
+#define HIGH_1 1, 3
 #else
 #define VECTOR_BYTES 16
+#ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 4
 #define TILE_ROWS 6
 #define TILE_FEATURES 2
+#endif
 #define FMA(a, b, c) ((a)*(b) + (c))  /* no fused multiply-add: rounds twice */
+#define EACH_SWAP(SWAP) SWAP(1)
+#define LOW_1 0, 2
+#define HIGH_1 1, 3
 #endif
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-#define ONCE _Pragma("GCC unroll 1")
+#define TWICE _Pragma("GCC unroll 2")
 #define LOWEST (-DBL_MAX)
+#define NORMAL DBL_MIN
 typedef T V __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
 typedef T VU __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 typedef I VI __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
@@ -160,6 +187,29 @@ INLINE V EXP2(V x) {
 #endif
 }
 
+/* the same for numbers of at most 100, NaN and minus infinity included */
+INLINE V EXP2_SMALL(V x) {
+#ifdef SCALE
+  return EXP2(x);
+#else
+  V z = MAX(SET1(-1021), x) + (MAGIC + 1023), f = MAX(SET1(-1021), x) - (z - (MAGIC + 1023));
+  V p = SET1((T)0x1.e80ee9129ad2ep-32);
+  p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
+  p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
+  p = FMA(p, f, SET1((T)0x1.62bfcdde8b10cp-20));
+  p = FMA(p, f, SET1((T)0x1.ffcbfbf8c7edap-17));
+  p = FMA(p, f, SET1((T)0x1.4309130c01210p-13));
+  p = FMA(p, f, SET1((T)0x1.5d87fe78b3b9bp-10));
+  p = FMA(p, f, SET1((T)0x1.3b2ab6fba11f5p-7));
+  p = FMA(p, f, SET1((T)0x1.c6b08d704a0d4p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
+  p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+  V y = p*(V)((VI)z << 52);  /* z holds n + 1023, the exponent field of 2^n */
+  return (V)((VI)y & ~(VI)(x < SET1(-1021)));
+#endif
+}
+
 /* the inner product in double, in eight partial sums */
 INLINE double INNER(const T *a, const T *b, long n) {
   double s[8] = {0}, rest = 0;
@@ -171,12 +221,41 @@ INLINE double INNER(const T *a, const T *b, long n) {
 /* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
 INLINE double GUARDED(double a, double b) { return b == 0 ? 0 : a/b; }
 INLINE double SMAX(double a, double b) { return a > b ? a : b; }
+INLINE long MOST(long a, long b) { return a > b ? a : b; }
+INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
+
+/* the largest magnitude in rows of D numbers; NaN is passed over */
+INLINE double LARGEST(const T *x, long ld, long D, long rows) {
+  V most = {0};
+  double rest = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    long a = 0;
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
+    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+  }
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
+  return rest;
+}
+/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
+  double most = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    V s = {0};
+    T rest = 0;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
+    for (; a < D; a++) rest += x[a]*x[a];
+    for (int l = 0; l < W; l++) rest += s[l];
+    most = SMAX(rest, most);
+  }
+  return sqrt(most + D*(double)NORMAL);
+}
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  ONCE for (long t = 0; t < n; t++) {
+  TWICE for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -185,28 +264,48 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }
   }
 }
-/* sums[row][feature] += weights[key][row] * values[key][feature], for rows < ROWS and P features; a block of
-   keys is summed on its own and added once, which is what the error bound counts */
-INLINE void CONTRACT_TILE(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                          long keys) {
+/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
+   block of keys is summed on its own and added once, which is what the error bound counts */
+INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
+                          const int B, long keys) {
   V acc[32];
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
-    acc[r*C + c] = (V){0};
-  OUTER(TILE_ROWS, C, acc, weights, 1, B, values, P, keys);
-  UNROLL for (int r = 0; r < TILE_ROWS; r++) UNROLL for (int c = 0; c < C; c++)
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, weights, 1, B, values, P, keys);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
     STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}
+/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
+   full is computed as half a tile */
+INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
+                           long rows, long keys) {
+  long r = 0;
+  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
                      long keys) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
-  for (long r = 0; r < rows; r += TILE_ROWS) {
-    int c = 0;
-    for (; c < (chunks - 1)*wide; c += wide)
-      CONTRACT_TILE(wide, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-    CONTRACT_TILE(last, sums + r*P + c*W, weights + r, values + c*W, P, B, keys);
-  }
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
 }
+#define HALF_TILE ((TILE_KEYS + 1)/2)
+/* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
+   in registers that the sums of the product need */
+#define TILE_FUNCTION static __attribute__((noinline)) void
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+#define QUERY_TILES(TILE, ...) { \
+    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
+    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+      case 4: TILE##_4(__VA_ARGS__, v); break; \
+      case 3: TILE##_3(__VA_ARGS__, v); break; \
+      case 2: TILE##_2(__VA_ARGS__, v); break; \
+      case 1: TILE##_1(__VA_ARGS__, v); break; \
+    } \
+  }
 /* rows of a matrix, padded with zeros to P features and `all` rows */
 INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long rows, long all) {
   for (long r = 0; r < rows; r++) {
@@ -215,19 +314,46 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
   }
   memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
 }
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
+    const V a = x[i], b = x[i | s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
+#endif
+#endif
 /* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
 INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {
-  for (long r = 0; r < (rows + W - 1)/W*W; r++)
-    for (long a = 0; a < D; a++) to[a*B + r] = r < rows ? scale*from[r*ld + a] : 0;
+  for (long r = 0; r < rows; r += W) {
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; a + W <= D; a += W) {
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? LOADU(from + (r + l)*ld + a)*scale : (V){0};
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }
+#endif
+    for (; a < D; a++)
+      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*from[l*ld + a] : 0;
+  }
 }
 
 #ifndef D_d
 #error "compile with -DD_d=<size of feature d>"
 #endif
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
+#ifndef BLOCK_i
 #define BLOCK_i 96
-#define BLOCK_j 48
-#define STAGED ((BLOCK_j + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS)
+#endif
+#ifndef BLOCK_j
+#define BLOCK_j (48)
+#endif
+#define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
 
@@ -305,19 +431,22 @@ typedef struct {
   T row_s1[BLOCK_i] ALIGNED;
   T row_s5[BLOCK_i] ALIGNED;
   T sum_s0[BLOCK_i*P_d] ALIGNED;
+  T part_s1[BLOCK_i] ALIGNED;
+  T part_s5[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
 } project_gaussian_backward_work;
 
-INLINE void project_gaussian_backward_pairs0(const int C, const project_gaussian_backward_args *a,
-    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long j, long v) {
+INLINE void project_gaussian_backward_pairs0(const int R, const int C, const int part, const
+    project_gaussian_backward_args *a, project_gaussian_backward_work *w, const T *vec_k, long h, long j0,
+    long nk, long from, long j, long v) {
   const V par_c0 = SET1((T)a->par_c0);
   const T *key_t0 = a->key_t0 + h*a->m + j0;
   V acc[32];
-  UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
-  OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
     V row_r0 = LOAD(w->row_r0 + (v + c)*W);
-    UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
+    UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
       const V pair_w0 = EXP2(FMA(par_c0, pair_q_k, (row_r0 + SET1(key_t0[j + r]))));
@@ -326,19 +455,60 @@ INLINE void project_gaussian_backward_pairs0(const int C, const project_gaussian
     }
   }
 }
+TILE_FUNCTION project_gaussian_backward_pairs0_whole_1(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_half_1(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_whole_2(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_half_2(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_whole_3(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_half_3(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_whole_4(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs0_half_4(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
 
-INLINE void project_gaussian_backward_pairs1(const int C, const project_gaussian_backward_args *a,
-    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long j, long v) {
+INLINE void project_gaussian_backward_pairs1(const int R, const int C, const int part, const
+    project_gaussian_backward_args *a, project_gaussian_backward_work *w, const T *vec_k, long h, long j0,
+    long nk, long from, long j, long v) {
   const T *key_k_k = a->key_k_k + h*a->m + j0;
   V acc[32];
-  UNROLL for (int x = 0; x < TILE_KEYS*C; x++) acc[x] = (V){0};
-  OUTER(TILE_KEYS, C, acc, vec_k + j*P_d, P_d, 1, w->pack_g_k + v*W, BLOCK_i, D_d);
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_g_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
     V row_q_q = LOAD(w->row_q_q + (v + c)*W);
     V row_r1 = LOAD(w->row_r1 + (v + c)*W);
     V part_s1 = (V){0};
     V part_s5 = (V){0};
-    UNROLL for (int r = 0; r < TILE_KEYS; r++) if (j + r < nk) {
+    UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_g_k = acc[r*C + c];
       const V pair_q_k = LOAD(w->pair0 + at);
@@ -350,9 +520,49 @@ INLINE void project_gaussian_backward_pairs1(const int C, const project_gaussian
       part_s5 += pair_w2;
       STORE(w->pair0 + at, pair_w1);
     }
-    STORE(w->row_s1 + (v + c)*W, LOAD(w->row_s1 + (v + c)*W) + part_s1);
-    STORE(w->row_s5 + (v + c)*W, LOAD(w->row_s5 + (v + c)*W) + part_s5);
+    STORE(w->part_s1 + (v + c)*W, LOAD(w->part_s1 + (v + c)*W) + part_s1);
+    STORE(w->part_s5 + (v + c)*W, LOAD(w->part_s5 + (v + c)*W) + part_s5);
   }
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_whole_1(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_half_1(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_whole_2(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_half_2(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_whole_3(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_half_3(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_whole_4(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from,
+      j, v);
+}
+TILE_FUNCTION project_gaussian_backward_pairs1_half_4(const project_gaussian_backward_args *a,
+    project_gaussian_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_backward_pairs1(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from,
+      j, v);
 }
 
 static void project_gaussian_backward_enter(const project_gaussian_backward_args *a,
@@ -432,22 +642,30 @@ static void project_gaussian_backward_rows(const project_gaussian_backward_args 
   for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
     const long nk = end - j0 < BLOCK_j ? end - j0 : BLOCK_j;
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
-    if (D_d % W || a->ld_k != D_d || nk % TILE_KEYS) {
-      STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, (nk + TILE_KEYS - 1)/TILE_KEYS*TILE_KEYS);
+    if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
+      STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
       vec_k = w->stage_k;
     }
-    for (long j = 0; j < nk; j += TILE_KEYS) {
-      long v = 0;
-      for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)
-        project_gaussian_backward_pairs0(TILE_QUERY_VECTORS, a, w, vec_k, h, j0, nk, j, v);
-      for (; v < nv; v++) project_gaussian_backward_pairs0(1, a, w, vec_k, h, j0, nk, j, v);
+    {
+      long from = 0;
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+        QUERY_TILES(project_gaussian_backward_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      for (; from < nk; from += HALF_TILE)
+        QUERY_TILES(project_gaussian_backward_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from,
+          nk - HALF_TILE)))
     }
-    for (long j = 0; j < nk; j += TILE_KEYS) {
-      long v = 0;
-      for (; v + TILE_QUERY_VECTORS <= nv; v += TILE_QUERY_VECTORS)
-        project_gaussian_backward_pairs1(TILE_QUERY_VECTORS, a, w, vec_k, h, j0, nk, j, v);
-      for (; v < nv; v++) project_gaussian_backward_pairs1(1, a, w, vec_k, h, j0, nk, j, v);
+    memset(w->part_s1, 0, sizeof w->part_s1);
+    memset(w->part_s5, 0, sizeof w->part_s5);
+    {
+      long from = 0;
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+        QUERY_TILES(project_gaussian_backward_pairs1_whole, a, w, vec_k, h, j0, nk, from, from)
+      for (; from < nk; from += HALF_TILE)
+        QUERY_TILES(project_gaussian_backward_pairs1_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from,
+          nk - HALF_TILE)))
     }
+    for (long r = 0; r < BLOCK_i; r++) w->row_s1[r] += w->part_s1[r];
+    for (long r = 0; r < BLOCK_i; r++) w->row_s5[r] += w->part_s5[r];
     CONTRACT(w->sum_s0, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
     GATHER(keys + (0) + (j0 - begin)*P_d, w->pair0, all_q, lda_q, P_d, BLOCK_i, nq, nk);
     GATHER_LANES(keys + (a->span*P_d) + (j0 - begin)*W, w->pair0, BLOCK_i, nq, nk);

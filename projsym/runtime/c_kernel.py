@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from projsym.runtime.layout import Array, address, heads, ready
 from projsym.runtime.manifest import Entry
 from projsym.runtime.threads import threads_for_call
 
-Result = tuple[list[Array], int]
+Result = tuple[list[Array | None], int]
 
 
 class CKernel:
@@ -45,15 +45,19 @@ class CKernel:
         self._terms = sum(sizes.values())
 
     def __call__(
-        self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float]
+        self,
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        parameters: Sequence[float],
+        skip: Collection[str] = (),
     ) -> Result:
-        """Outputs, each of shape `(*lead, n, size)` or `(*lead, n)`, and the kernel's status.
+        """Outputs, each of shape `(*lead, n, size)` or `(*lead, n)`, None if in `skip`, and the status.
 
         An output of keys has m in place of n.
 
         arrays: by input name, of this kernel's dtype, `(..., rows, features)` or `(..., keys)`, with leading
         axes that broadcast to `lead`. Status: 0, -1 for no memory, or the number of rows with a normaliser
-        that is NaN or infinite.
+        that is NaN or infinite, or 0 where a scalar output is skipped.
         """
         keep: list[Array] = []  # tables and copies live until the call has returned
         arguments: list[object] = []
@@ -73,12 +77,12 @@ class CKernel:
             keep += (a, table)
             arguments += (address(a), at)
         arguments += parameters
-        outputs = []
-        for (_, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
+        outputs: list[Array | None] = []
+        for (name, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
             rows = n if axes == "i" else m
             shape = (*lead, rows, self.sizes[feature]) if feature else (*lead, rows)
-            outputs.append(np.empty(shape, self.dtype))
-        arguments += [address(o) for o in outputs]
+            outputs.append(None if name in skip else np.empty(shape, self.dtype))
+        arguments += [None if o is None else address(o) for o in outputs]
         count = 1
         for length in lead:
             count *= length

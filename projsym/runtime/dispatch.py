@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from projsym.errors import BackendWarning, CompilerError, refused
 from projsym.runtime import manifest
@@ -28,7 +28,8 @@ def run(
     dtype: str,
     sizes: tuple[tuple[str, int], ...],
     backend: str | None,
-) -> tuple[list[Array], int]:
+    skip: Collection[str] = (),
+) -> tuple[Sequence[Array | None], int]:
     """Outputs and status of kernel `name`; see :class:`projsym.runtime.c_kernel.CKernel`.
 
     sizes: pairs of a feature and its length. backend: "c", "numpy", or None: C where a compiler works, else
@@ -39,7 +40,7 @@ def run(
     if kernel is None:
         with _lock:
             kernel = _make(name, dtype, sizes, backend)
-    return kernel(lead, arrays, parameters)
+    return kernel(lead, arrays, parameters, skip)
 
 
 def _make(name: str, dtype: str, sizes: tuple[tuple[str, int], ...], backend: str | None) -> Kernel:

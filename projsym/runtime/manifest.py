@@ -22,14 +22,18 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel. `outputs`: name and feature ("" if scalar), in the order of the C arguments; `output_axes`:
-    "i" for one per query, "j" for one per key. `block`: keys a block, by target."""
+    """One kernel.
+
+    outputs: name and feature ("" if scalar), in the order of the C arguments; output_axes: "i" for one per
+    query, "j" for one per key. blocks: keys a block, by target: pairs (features, keys), ascending; the last
+    one holds that has fewer features than the widest vector.
+    """
 
     name: str
     inputs: tuple[Argument, ...]
     outputs: tuple[tuple[str, str], ...]
     output_axes: tuple[str, ...]
-    block: dict[str, int]
+    blocks: dict[str, list[tuple[int, int]]]
     files: dict[str, str]
     folder: Path
 
@@ -45,14 +49,16 @@ class Entry:
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 
-    def order(self, target: str, keys: int) -> dict[str, Any]:
+    def order(self, target: str, keys: int, features: int) -> dict[str, Any]:
         """How the kernel of a target sums over the keys, as `projsym.bounds` takes it.
+
+        features: the length of the widest vector.
 
         Every block is summed on its own, from zero, in some order, and added to the sums so far once: an
         addend goes through at most the additions of its block and one for each block. The C kernels add the
         products of a score in the order of the features and the keys of a block in their order.
         """
-        block = self.block[target]
+        block = next(size for least, size in reversed(self.blocks[target]) if features > least or not least)
         return {
             "block": block,
             "depth": min(block, keys) + -(-keys // block),
@@ -74,7 +80,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
             tuple((x["name"], x["feature"]) for x in e["outputs"]),
             tuple(x["axes"] for x in e["outputs"]),
-            dict(e["block"]),
+            {target: [(a, b) for a, b in pairs] for target, pairs in e["blocks"].items()},
             dict(e["files"]),
             folder,
         )

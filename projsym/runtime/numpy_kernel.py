@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,14 @@ class NumpyKernel:
         self._function: Callable[..., tuple[Any, ...]] = getattr(module, entry.name)
 
     def __call__(
-        self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float]
+        self,
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        parameters: Sequence[float],
+        skip: Collection[str] = (),
     ) -> tuple[list[Array], int]:
-        """As :meth:`projsym.runtime.c_kernel.CKernel.__call__`, with status 0 or the number of rows."""
+        """As :meth:`projsym.runtime.c_kernel.CKernel.__call__`, with status 0 or the number of rows; nothing
+        is skipped."""
         core = {x.name: 2 if x.feature else 1 for x in self.entry.inputs if x.axes}
         views = {x: np.broadcast_to(arrays[x], lead + arrays[x].shape[-c:]) for x, c in core.items()}
         return self._run(lead, views, core, parameters)

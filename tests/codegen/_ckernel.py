@@ -31,12 +31,21 @@ class Kernel:
     """A compiled program; call it with arrays (H, n, d) by input name, and parameters."""
 
     def __init__(
-        self, program: Program, dtype: str, isa: str, sizes: dict[str, int], folder: Path, openmp: bool = True
+        self,
+        program: Program,
+        dtype: str,
+        isa: str,
+        sizes: dict[str, int],
+        folder: Path,
+        openmp: bool = True,
+        bounded: Program | None = None,
     ) -> None:
         self.program, self.dtype, self.sizes = program, np.dtype(dtype), sizes
-        key = f"{program.name}_{dtype}_{isa}_{'_'.join(map(str, sizes.values()))}_{openmp:d}"
+        key = (
+            f"{program.name}_{dtype}_{isa}_{'_'.join(map(str, sizes.values()))}_{openmp:d}{bounded is None:d}"
+        )
         source, library = folder / f"{key}.c", folder / f"{key}.so"
-        source.write_text(emit_c(program, dtype))
+        source.write_text(emit_c(program, dtype, bounded=bounded))
         defines = [f"-DD_{f}={n}" for f, n in sizes.items()]
         threads = ["-fopenmp"] if openmp else []
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Every float32 of the reduced range, through the very EXP2 that the kernels are compiled with."""
+"""Every float32 of the reduced range, through the very EXP2 and EXP2_SMALL of the kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from projsym.codegen.exp2 import certificate
@@ -48,11 +49,14 @@ DOUBLE_EXP2_ERROR = 2.0**-52
 """Stated error of the C library's exp2 in double, relative: one unit in the last place."""
 
 
-@pytest.mark.parametrize("isa", [isa for isa in ("avx512", "c") if cpu_has(isa)])
-def test_every_float_of_the_reduced_range(isa: str, tmp_path: Path) -> None:
+FUNCTIONS = [("avx512", "EXP2"), ("avx2", "EXP2_SMALL"), ("c", "EXP2"), ("c", "EXP2_SMALL")]
+
+
+@pytest.mark.parametrize(("isa", "function"), [x for x in FUNCTIONS if cpu_has(x[0])])
+def test_every_float_of_the_reduced_range(isa: str, function: str, tmp_path: Path) -> None:
     """The certified bound holds at all floats with 2**-27 <= |f| <= 1/2, with and without FMA."""
     source, library = tmp_path / "sweep.c", tmp_path / "sweep.so"
-    source.write_text(prelude("float32", TILES) + SWEEP)
+    source.write_text(prelude("float32", TILES) + SWEEP.replace("EXP2(", f"{function}("))
     command = ["gcc", *FLAGS, "-Wno-unused-function", "-fopenmp", *ISA_FLAGS[isa], str(source)]
     subprocess.run([*command, "-o", str(library), "-lm"], check=True)
     sweep = ctypes.CDLL(str(library)).sweep
@@ -70,3 +74,40 @@ def test_every_float_of_the_reduced_range(isa: str, tmp_path: Path) -> None:
         for at in (start, start + 0x400000, start + 0x7FFFF0):
             assert sweep(at, at + 15, ctypes.byref(low), ctypes.byref(high)) < 2.0**-26
             assert (low.value, high.value) == (1.0, 1.0)
+
+
+EDGES = """
+void edges(const T *x, T *all, T *small) {
+  STORE(all, EXP2(LOADU(x)));
+  STORE(small, EXP2_SMALL(LOADU(x)));
+}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("isa", [isa for isa in ISA_FLAGS if cpu_has(isa)])
+def test_small_arguments_and_those_without_a_number(isa: str, dtype: str, tmp_path: Path) -> None:
+    """Up to 100 both functions give the same powers, zero below the range, and NaN for any NaN."""
+    source, library = tmp_path / "edges.c", tmp_path / "edges.so"
+    source.write_text(prelude(dtype, TILES) + EDGES)
+    command = ["gcc", *FLAGS, "-Wno-unused-function", *ISA_FLAGS[isa], str(source)]
+    subprocess.run([*command, "-o", str(library), "-lm"], check=True)
+    edges = ctypes.CDLL(str(library)).edges
+    payload = np.array([0x7FC12345, 0xFFC00001], np.uint32).view(np.float32).astype(dtype)
+    whole = np.arange(-1100.0 if dtype == "float64" else -160.0, 101.0)
+    x = np.concatenate([whole, whole[:-1] + 0.3, [-np.inf, -1e30, -0.0], payload]).astype(dtype)
+    x = np.resize(x, -(-len(x) // 16) * 16)
+    buffers = np.zeros((2, 64 // x.itemsize * 2), dtype)
+    start = -buffers.ctypes.data % 64 // x.itemsize
+    all_, small = (b[start : start + 64 // x.itemsize] for b in buffers)
+    lanes = {"avx512": 64, "avx2": 32, "c": 16}[isa] // x.itemsize
+    for at in range(0, len(x), lanes):
+        part = np.ascontiguousarray(x[at : at + lanes])
+        edges(*(ctypes.c_void_p(a.ctypes.data) for a in (part, all_, small)))
+        np.testing.assert_array_equal(all_[:lanes], small[:lanes])
+        floor = float(certificate(dtype).floor)
+        exact = np.exp2(part.astype(np.longdouble))
+        kept = exact > floor
+        np.testing.assert_allclose(small[:lanes][kept], exact[kept].astype(float), rtol=2.0**-20)
+        assert (small[:lanes][(exact <= floor) & ~np.isnan(part)] <= floor).all()
+        assert np.isnan(small[:lanes][np.isnan(part)]).all()

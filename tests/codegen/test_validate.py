@@ -168,6 +168,7 @@ PASSES: dict[str, tuple[Change, str]] = {
     "block": (on(Rescale, lambda x: replace(x, factor=x.factor**2)), "s0: step"),
     "parallel": (twice("h"), "a loop over h"),
     "tile": (outputs("out", lambda c: c / 2), "out: output"),
+    "bounded": (lets(w0=lambda x: exp2(x.args[0] - 1) / 2), "bounded lse: output"),
 }
 """For each real pass, what is done to its result."""
 

@@ -22,7 +22,7 @@ int project_dot(long H, long n, long m, const float *q, const long *q_at, long q
             for (long a = 0; a < D_d; a++)
                 out[(h * n + i) * D_d + a] =
                     q[q_at[h] + i * q_ld + a] + 1000 * k[k_at[h] + (m - 1) * k_ld + a];
-            lse[h * n + i] = (float)scale;
+            if (lse) lse[h * n + i] = (float)scale;
         }
     return STATUS;
 }
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"name": "out", "axes": "i", "feature": "d"},
             {"name": "lse", "axes": "i", "feature": ""},
         ],
-        "block": {"c/float32": 64, "numpy": 64},
+        "blocks": {"c/float32": [[0, 64]], "numpy": [[0, 64]]},
         "files": {"c/float32": "stand_in.c", "numpy": "stand_in.py"},
     }
     (tmp_path / "manifest.json").write_text(json.dumps({"kernels": {"project_dot": entry}}))
