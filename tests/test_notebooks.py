@@ -157,12 +157,12 @@ def test_unknown_ids_are_named() -> None:
 
 
 def test_pages_show_what_a_chain_amounts_to() -> None:
-    certificate, contradiction = (page(assert_proved(x)).markdown for x in ("IV.2a", "II.7c"))
+    identity, contradiction = (page(assert_proved(x)).markdown for x in ("I.4", "II.7c"))
     bound = page(assert_proved("II.7b")).markdown
     assert "- argument: contraposition with a witness" in contradiction
     assert "- hence P(P(q)) ≠ P(q) for keys ±1" in contradiction and "left -0.0719" in contradiction
     assert "- argument: certificate" in bound and "- hence (high − low)²/(4 σ²) ≥ " in bound
-    assert "argument" not in certificate
+    assert "argument" not in identity
     assert "*w*<sub>j</sub>) ≥ 0" in page(assert_proved("II.4")).markdown
 
 
