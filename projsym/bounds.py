@@ -45,6 +45,10 @@ or without FMA; the output is the one sum over the other, by division or by the 
    (`projsym.codegen.exp2_certificate`) is off by at most ``2 floor`` in absolute terms, and so is a rescaling
    that flushes; the sum of weights is at least 1/2. Other operations lose at most the least normal number
    each. Such keys do not enter ``max δ``: a bias of -1e9 as a mask costs nothing.
+6. *No maximum.* Rows whose scores norms bound are summed without it [IV.2]: nothing is subtracted from a
+   score, one exponential acts on a key and nothing is rescaled, so steps 2 and 4 only count too much. The sum
+   may be below 1/2; that what underflows still moves the mean by less than the least normal number for each
+   key is what the choice of such rows guarantees (`projsym.codegen.c_bounded`).
 
 The bound itself is evaluated in float64. All its terms are non-negative, the longest chain (a product over
 ``d`` features, a sum over ``m`` keys, some fifty operations more) is below 2·10**5 roundings for
