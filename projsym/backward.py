@@ -91,7 +91,7 @@ def project_backward(
     number a head, shape (...): the parameter is one for all heads, so its gradient is their sum; then, with a
     key bias, its gradient (..., m). All are of the inputs' dtype. The gradient of the keys is both through
     the values and through the weights. A query that saw no key, and a key with bias -inf, give and get 0.
-    Source: theorems IV.6b/project_…. Errors as in :func:`attention_backward`.
+    Source: theorems ``IV.6b/project_…``. Errors as in :func:`attention_backward`.
     """
     a = check.array("q", q, 2)
     given: Given = {"q": ("q", a)}

@@ -47,6 +47,8 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
         "myst_enable_extensions": ["dollarmath", "colon_fence", "attrs_block"],
         "myst_heading_anchors": 3,
         "default_role": "code",
+        # Two modules may have a class of one name; a signature then links to the first.
+        "suppress_warnings": ["ref.python"],
         "autodoc_member_order": "bysource",
         "autodoc_inherit_docstrings": False,
         "autodoc_typehints": "signature",

@@ -117,7 +117,10 @@ def notebook_sections(path: Path, ids: Collection[str]) -> dict[str, list[Sectio
 
 
 def with_labels(path: Path) -> str:
-    """The notebook's text with the label of each :class:`Section` in front of its heading."""
+    """The notebook's text with the label of each :class:`Section` in front of its heading.
+
+    Links to the how-tos, which lie in docs/ in a checkout, lead to where the site has them.
+    """
     book, count = read_notebook(path), 0
 
     def labelled(match: re.Match[str]) -> str:
@@ -127,5 +130,6 @@ def with_labels(path: Path) -> str:
 
     for cell in book["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = _HEADING.sub(labelled, "".join(cell["source"]))
+            text = "".join(cell["source"]).replace("](../docs/", "](../")
+            cell["source"] = _HEADING.sub(labelled, text)
     return json.dumps(book, ensure_ascii=False)

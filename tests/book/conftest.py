@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the built site; building raises on any warning.
 
-    Processes of one run share its folder: the first builds, the others wait for it.
+    Processes of one run share its folder: the first builds, the others wait for it and for its failure.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -26,6 +26,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (shared / "site-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            build_book(ROOT, out)
+            try:
+                build_book(ROOT, out)
+            except RuntimeError as e:
+                done.write_text(str(e), encoding="utf-8")
+                raise
             done.touch()
+    if failure := done.read_text(encoding="utf-8"):
+        pytest.fail(f"the site was not built: {failure}")
     return out
