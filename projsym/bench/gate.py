@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from projsym.bench.environment import available_cpus
 from projsym.bounds import forward_bound
 
 Array: TypeAlias = NDArray[Any]
@@ -51,10 +53,14 @@ class Gate:
         dtype = q.dtype.name
         self.reference = reference(q, k, v)
         kind = "longdouble" if self.reference.dtype == np.longdouble else "float64"
-        own = forward_bound(q, k, v, dtype=kind, exp_error=PEER_EXP_ERROR[kind])
-        ours = forward_bound(q, k, v, dtype=dtype, **(order or {"block": 1}))
-        self.ours = ours + own
-        self.peer = forward_bound(q, k, v, dtype=dtype, block=1, exp_error=PEER_EXP_ERROR[dtype]) + own
+        cases: list[dict[str, Any]] = [
+            {"dtype": kind, "exp_error": PEER_EXP_ERROR[kind]},
+            {"dtype": dtype, **(order or {"block": 1})},
+            {"dtype": dtype, "block": 1, "exp_error": PEER_EXP_ERROR[dtype]},
+        ]
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            own, ours, peer = pool.map(lambda case: forward_bound(q, k, v, **case), cases)
+        self.ours, self.peer = ours + own, peer + own
 
     def check(self, out: Array, *, peer: bool) -> Agreement:
         """Compare an output (H, n, d_v) with the reference; NaN anywhere is a disagreement."""
