@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from projsym.cli import cli
+from projsym.proof.ledger import load
 from projsym.proof.theorem import REGISTRY
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
@@ -22,7 +23,8 @@ PROJSYM = re.compile(r"^\s*(?:\$ |- run: )?projsym ([a-z]+)(.*)$", re.MULTILINE)
 
 @pytest.fixture
 def own_theorems() -> Iterator[None]:
-    """Theorems that a page registers are gone afterwards."""
+    """Theorems that a page registers are gone afterwards; the chapters, which load only once, are not."""
+    load()
     before = dict(REGISTRY)
     yield
     REGISTRY.clear()
