@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from projsym.errors import refused
+from projsym.runtime import host
 
 SMALL = 200_000
 """Multiplications that one thread does in about the time that OpenMP takes to wake another."""
@@ -45,8 +46,8 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that the next C kernel may use."""
-    return (_chosen or default_threads()) if not _single else 1
+    """The number of threads that the next C kernel may use; one called by PyTorch uses as many as PyTorch."""
+    return (host.threads() or _chosen or default_threads()) if not _single else 1
 
 
 def threads_for_call(work: int) -> int:
