@@ -8,5 +8,6 @@ as many threads as PyTorch.
 from __future__ import annotations
 
 from projsym.torch.functional import attention, project
+from projsym.torch.layer import ProjectionAttention
 
-__all__ = ["attention", "project"]
+__all__ = ["ProjectionAttention", "attention", "project"]
