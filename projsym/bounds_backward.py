@@ -71,12 +71,11 @@ def backward_bound(
     out_error = forward_bound(q, k, values, block=1, **options)
     lse_error = lse_bound(q, k, block=1, **options)
     lead, n, m = q.shape[:-2], q.shape[-2], k.shape[-2]
-    heads = [np.reshape(x, (-1, *x.shape[len(lead) :])).astype(np.float64) for x in (g, q, k, values)]
+    count = math.prod(lead)
+    heads = [x.reshape(count, *x.shape[len(lead) :]).astype(np.float64) for x in (g, q, k, values)]
     bias = np.zeros((*lead, m)) if key_bias is None else key_bias
     upstream = np.zeros((*lead, n)) if g_lse is None else g_lse
-    rows = [
-        np.reshape(x, (-1, x.shape[-1])).astype(np.float64) for x in (bias, upstream, out_error, lse_error)
-    ]
+    rows = [x.reshape(count, x.shape[-1]).astype(np.float64) for x in (bias, upstream, out_error, lse_error)]
     made: list[dict[str, Array]] = []
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
         for parts in zip(*heads, *rows, strict=True):
