@@ -55,6 +55,10 @@ def backward_bound(
 ) -> dict[str, Array]:
     """Bounds on ``|kernel − exact gradient|`` by output name, each of the shape of that output.
 
+    >>> g, q, k, v = np.random.default_rng(0).standard_normal((4, 8, 16), dtype=np.float32)
+    >>> {name: x.shape for name, x in backward_bound(g, q, k, v).items()}
+    {'dq': (8, 16), 'dk': (8, 16), 'dv': (8, 16)}
+
     g (..., n, dv), q (..., n, d), k (..., m, d), v (..., m, dv) or None for the projection, whose values are
     the keys; one dtype, that of the kernel, and the same leading axes. scale, sigma, key_bias, g_lse as in
     `projsym.project_backward`. exp_error: relative error of the kernel's ``exp2``; by default the certified

@@ -7,7 +7,8 @@ as many threads as PyTorch.
 
 from __future__ import annotations
 
+from projsym.torch.convert import convert
 from projsym.torch.functional import attention, project
 from projsym.torch.layer import ProjectionAttention
 
-__all__ = ["ProjectionAttention", "attention", "project"]
+__all__ = ["ProjectionAttention", "attention", "convert", "project"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from projsym.errors import refused
 
-__all__ = ["expanded", "real", "scalar", "scalars", "size", "vectors"]
+__all__ = ["expanded", "joined", "pairs", "real", "scalar", "scalars", "size", "vectors"]
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -36,6 +36,18 @@ def scalars(name: str, x: Tensor, like: Tensor, pattern: str, first: str) -> Non
         raise TypeError(refused(name, x.dtype, f"{like.dtype}, the dtype of {first}"))
     if x.ndim < 1 or x.shape[-1] != like.shape[-2]:
         raise ValueError(refused(name, f"shape {tuple(x.shape)}", f"shape {pattern} as in {first}"))
+
+
+def pairs(name: str, x: Tensor, query: Tensor, key: Tensor) -> None:
+    """Checks a mask: booleans, or numbers of the query's dtype, that broadcast to (..., n, m)."""
+    n, m = query.shape[-2], key.shape[-2]
+    allowed = f"booleans, or numbers of {query.dtype}, that broadcast to (..., {n}, {m})"
+    if not isinstance(x, Tensor):
+        raise TypeError(refused(name, type(x).__name__, f"a tensor of {allowed}"))
+    if x.dtype not in (torch.bool, query.dtype):
+        raise TypeError(refused(name, x.dtype, allowed))
+    if any(a not in (1, b) for a, b in zip(reversed(x.shape), (m, n), strict=False)):
+        raise ValueError(refused(name, f"shape {tuple(x.shape)}", allowed))
 
 
 def _tensor(name: str, x: Tensor) -> None:
@@ -88,3 +100,21 @@ def expanded(given: Mapping[str, Tensor], core: Mapping[str, int] | None = None)
         told = ", ".join(f"{tuple(a)} of {name}" for a, name in zip(leads, given, strict=True))
         raise ValueError(refused("leading axes of " + ", ".join(given), told, "axes that broadcast")) from e
     return [x.expand(*lead, *x.shape[x.ndim - c :]) for x, c in zip(given.values(), trailing, strict=True)]
+
+
+def joined(
+    key: Tensor, value: Tensor, past_key: Tensor | None, past_value: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Past keys and values in front of the others. Raises ValueError unless both are given and fit."""
+    if past_key is None or past_value is None:
+        raise ValueError(refused("past_key, past_value", "one of them", "both or neither"))
+    vectors({"key": key, "past_key": past_key, "past_value": past_value})
+    size("past_value", past_value, -2, past_key.shape[-2], "(..., past, dv)", "past_key")
+    for name, past, x in (("past_key", past_key, key), ("past_value", past_value, value)):
+        if past.ndim != x.ndim or past.shape[:-2] != x.shape[:-2] or past.shape[-1] != x.shape[-1]:
+            given, allowed = (
+                f"shape {tuple(past.shape)}",
+                f"that of {name[5:]}, {tuple(x.shape)}, but for axis -2",
+            )
+            raise ValueError(refused(name, given, allowed))
+    return torch.cat([past_key, key], -2), torch.cat([past_value, value], -2)

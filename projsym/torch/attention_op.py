@@ -1,7 +1,8 @@
 """``projsym::attention`` and its backward pass, registered with PyTorch.
 
-The operators take what `projsym.torch.attention` has checked and expanded: all tensors have the leading axes
-of the query. Their kernels are those of `projsym.attention` and `projsym.attention_backward`.
+The operators take what `projsym.torch.attention` has checked and expanded: query, key and value have the same
+leading axes, and the mask broadcasts to the scores. Their kernels are those of `projsym.attention` and
+`projsym.attention_backward`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from projsym.attention import attention as forward
 from projsym.backward import attention_backward as backward
+from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
 from projsym.torch.views import array, in_torch, tensor, tensors
 
@@ -20,37 +22,36 @@ __all__ = ["attention", "attention_backward"]
 
 torch.library.define(
     "projsym::attention",
-    "(Tensor query, Tensor key, Tensor value, float? scale, bool with_lse) -> (Tensor, Tensor)",
+    f"(Tensor query, Tensor key, Tensor value, {masks.SCHEMA}, float? scale, bool with_lse)"
+    " -> (Tensor, Tensor)",
 )
 torch.library.define(
     "projsym::attention_backward",
-    "(Tensor g, Tensor query, Tensor key, Tensor value, Tensor out, Tensor lse, Tensor? g_lse, float? scale)"
-    " -> (Tensor, Tensor, Tensor)",
+    "(Tensor g, Tensor query, Tensor key, Tensor value, Tensor out, Tensor lse, Tensor? g_lse,"
+    f" {masks.SCHEMA}, float? scale) -> (Tensor, Tensor, Tensor)",
 )
 attention = torch.ops.projsym.attention.default
 attention_backward = torch.ops.projsym.attention_backward.default
 
 
 @torch.library.impl("projsym::attention", "cpu")
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, with_lse: bool
-) -> tuple[Tensor, Tensor]:
+def _attention(query: Tensor, key: Tensor, value: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
     """query (..., n, d), key (..., m, d), value (..., m, dv) -> out (..., n, dv) and lse (..., n), or lse
     (0,) unless `with_lse`. The gradient needs the lse."""
+    *mask, scale, with_lse = more
     given = array(query), array(key), array(value)
+    options = {"scale": scale, **masks.keywords(*mask)}
     with in_torch():
         if with_lse:
-            out, lse = forward(*given, scale=scale, return_lse=True)
+            out, lse = forward(*given, **options, return_lse=True)
             return tensor(out), tensor(lse)
-        return tensor(forward(*given, scale=scale)), query.new_empty(0)
+        return tensor(forward(*given, **options)), query.new_empty(0)
 
 
 @torch.library.register_fake("projsym::attention")
-def _(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, with_lse: bool
-) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
     lead = query.shape[:-1]
-    return query.new_empty((*lead, value.shape[-1])), query.new_empty(lead if with_lse else 0)
+    return query.new_empty((*lead, value.shape[-1])), query.new_empty(lead if more[-1] else 0)
 
 
 @torch.library.impl("projsym::attention_backward", "cpu")
@@ -62,12 +63,14 @@ def _attention_backward(
     out: Tensor,
     lse: Tensor,
     g_lse: Tensor | None,
-    scale: float | None,
+    *more: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by query, key and value from that by out (..., n, dv) and, if any, by lse (..., n)."""
+    *mask, scale = more
     given = (array(x) for x in (g, query, key, value, out, lse))
+    options = {"scale": scale, "g_lse": None if g_lse is None else array(g_lse), **masks.keywords(*mask)}
     with in_torch():
-        dq, dk, dv = tensors(backward(*given, scale=scale, g_lse=None if g_lse is None else array(g_lse)))
+        dq, dk, dv = tensors(backward(*given, **options))
     return dq, dk, dv
 
 
@@ -77,20 +80,23 @@ def _(g: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, ctx.scale, ctx.with_lse = inputs
+    *saved, ctx.is_causal, ctx.window, ctx.scale, ctx.with_lse = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(query, key, value, *output)
+    ctx.save_for_backward(*saved, *output)
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     if not ctx.with_lse:
         raise RuntimeError("projsym::attention: with_lse is False; a gradient needs with_lse=True")
-    query, key, value, out, lse = ctx.saved_tensors
+    query, key, value, *mask, out, lse = ctx.saved_tensors
+    nothing = (None,) * 7
     if g is None and g_lse is None:
-        return (None,) * 5
+        return (None, None, None, *nothing)
     g = torch.zeros_like(out) if g is None else g
-    made = attention_backward(g, query, key, value, out, lse, g_lse, ctx.scale)
-    return (*made, None, None)
+    made = attention_backward(
+        g, query, key, value, out, lse, g_lse, *mask, ctx.is_causal, ctx.window, ctx.scale
+    )
+    return (*made, *nothing)
 
 
 torch.library.register_autograd("projsym::attention", _gradients, setup_context=_save)

@@ -99,32 +99,62 @@ class ProjectionAttention(nn.Module):
         weights = bert_weights(tensors, heads, prefix)
         return cls.of(weights, mode, tensors[f"{prefix}output.dense.weight"])
 
-    def forward(self, x: Tensor, context: Tensor | None = None, values: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        values: Tensor | None = None,
+        *,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """x (..., n, D) and context (..., m, C), x itself by default, with the same leading axes: (..., n,
         O).
 
         values: what the values are made of instead of the context, (..., m, C'); standard form only.
+        attn_mask: broadcasts to (..., H, n, m); a boolean one is True where a row sees a key, another is
+        added to the scores. is_causal: row i sees the keys up to i.
         """
         context = x if context is None else context
         if values is not None and self.value is None:
             allowed = f"None: in the {self.mode} form the keys are the values"
             raise ValueError(refused("values", "a tensor", allowed))
+        more: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": self.scale}
         q = self._split(self.query(x))
         if self.key is None:
-            return self.output(self._folded(q, context))
+            return self.output(self._folded(q, context, more))
         k = self._split(self.key(context))
         if self.value is None:
-            out = project(q, k, scale=self.scale)
+            out = project(q, k, **more)
         else:
             v = self._split(self.value(context if values is None else values))
-            out = attention(q, k, v, scale=self.scale)
+            out = attention(q, k, v, **more)
         return self.output(out.transpose(-3, -2).flatten(-2))
 
-    def _folded(self, q: Tensor, context: Tensor) -> Tensor:
-        """The keys are those of all heads: a head is only more queries, in the order (token, head) of the
-        memory."""
+    def _folded(self, q: Tensor, context: Tensor, more: dict[str, Any]) -> Tensor:
+        """The keys are those of all heads. Unless rows see different keys a head is only more queries, in the
+        order (token, head) of the memory."""
+        mask = more["attn_mask"]
+        if more["is_causal"] or (mask is not None and any(size > 1 for size in mask.shape[-3:-1])):
+            return project(q, context.unsqueeze(-3), **more).transpose(-3, -2).flatten(-2)
+        if mask is not None and mask.ndim > 2:
+            more["attn_mask"] = mask.squeeze(-3)
         rows = q.transpose(-3, -2).flatten(-3, -2)
-        return project(rows, context, scale=self.scale).unflatten(-2, (-1, self.heads)).flatten(-2)
+        return project(rows, context, **more).unflatten(-2, (-1, self.heads)).flatten(-2)
+
+    def attention_weights(
+        self, x: Tensor, context: Tensor | None = None, *, attn_mask: Tensor | None = None
+    ) -> Tensor:
+        """The weights of every head, (..., H, n, m), formed by PyTorch: what `forward` never stores. A row
+        that sees no key has weights 0."""
+        context = x if context is None else context
+        keys = context.unsqueeze(-3) if self.key is None else self._split(self.key(context))
+        scores = self._split(self.query(x)) @ keys.mT * self.scale
+        if attn_mask is not None:
+            hidden = attn_mask.dtype == torch.bool
+            scores = scores.masked_fill(~attn_mask, -torch.inf) if hidden else scores + attn_mask
+        seen = (scores > -torch.inf).any(-1, keepdim=True)
+        return scores.masked_fill(~seen, 0.0).softmax(-1) * seen
 
     def _split(self, rows: Tensor) -> Tensor:
         """(..., n, H·d) -> (..., H, n, d), a view."""

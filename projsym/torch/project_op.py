@@ -9,6 +9,7 @@ from torch import Tensor
 
 from projsym.attention import project as forward
 from projsym.backward import project_backward as backward
+from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
 from projsym.torch.views import array, in_torch, tensor
 
@@ -16,53 +17,42 @@ __all__ = ["project", "project_backward"]
 
 torch.library.define(
     "projsym::project",
-    "(Tensor q, Tensor k, Tensor? key_bias, Tensor parameter, bool gaussian, bool with_lse)"
+    f"(Tensor q, Tensor k, {masks.SCHEMA}, Tensor parameter, bool gaussian, bool with_lse)"
     " -> (Tensor, Tensor)",
 )
 torch.library.define(
     "projsym::project_backward",
-    "(Tensor g, Tensor q, Tensor k, Tensor out, Tensor lse, Tensor? g_lse, Tensor? key_bias,"
-    " Tensor parameter, bool gaussian) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor g, Tensor q, Tensor k, Tensor out, Tensor lse, Tensor? g_lse, {masks.SCHEMA}, Tensor parameter,"
+    " bool gaussian) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 project = torch.ops.projsym.project.default
 project_backward = torch.ops.projsym.project_backward.default
 
 
 @torch.library.impl("projsym::project", "cpu")
-def _project(
-    q: Tensor, k: Tensor, key_bias: Tensor | None, parameter: Tensor, gaussian: bool, with_lse: bool
-) -> tuple[Tensor, Tensor]:
-    """q (..., n, d), k (..., m, d), key_bias (..., m) -> out (..., n, d) and lse (..., n), or lse (0,) unless
-    `with_lse`. parameter (), float64: sigma if `gaussian`, else scale."""
+def _project(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
+    """q (..., n, d), k (..., m, d) -> out (..., n, d) and lse (..., n), or lse (0,) unless `with_lse`.
+    parameter (), float64: sigma if `gaussian`, else scale."""
+    *options, with_lse = more
     with in_torch():
-        options = _options(key_bias, parameter, gaussian)
+        given = _options(*options)
         if with_lse:
-            out, lse = forward(array(q), array(k), return_lse=True, **options)
+            out, lse = forward(array(q), array(k), return_lse=True, **given)
             return tensor(out), tensor(lse)
-        return tensor(forward(array(q), array(k), **options)), q.new_empty(0)
+        return tensor(forward(array(q), array(k), **given)), q.new_empty(0)
 
 
 @torch.library.register_fake("projsym::project")
-def _(
-    q: Tensor, k: Tensor, key_bias: Tensor | None, parameter: Tensor, gaussian: bool, with_lse: bool
-) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:-1] if with_lse else 0)
+def _(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape[:-1] if more[-1] else 0)
 
 
 @torch.library.impl("projsym::project_backward", "cpu")
 def _project_backward(
-    g: Tensor,
-    q: Tensor,
-    k: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    g_lse: Tensor | None,
-    key_bias: Tensor | None,
-    parameter: Tensor,
-    gaussian: bool,
+    g: Tensor, q: Tensor, k: Tensor, out: Tensor, lse: Tensor, g_lse: Tensor | None, *more: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients by q, k, parameter () and key_bias, the last (0,) where there is none."""
-    options = _options(key_bias, parameter, gaussian)
+    options = _options(*more)
     options["g_lse"] = None if g_lse is None else array(g_lse)
     with in_torch():
         made = backward(*(array(x) for x in (g, q, k, out, lse)), **options)
@@ -74,41 +64,35 @@ def _project_backward(
 
 @torch.library.register_fake("projsym::project_backward")
 def _(
-    g: Tensor,
-    q: Tensor,
-    k: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    g_lse: Tensor | None,
-    key_bias: Tensor | None,
-    parameter: Tensor,
-    gaussian: bool,
+    g: Tensor, q: Tensor, k: Tensor, out: Tensor, lse: Tensor, g_lse: Tensor | None, *more: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    key_bias, parameter = more[1], more[-2]
     bias = q.new_empty(0 if key_bias is None else key_bias.shape)
     return q.new_empty(q.shape), k.new_empty(k.shape), parameter.new_empty(()), bias
 
 
-def _options(key_bias: Tensor | None, parameter: Tensor, gaussian: bool) -> dict[str, Any]:
-    name = "sigma" if gaussian else "scale"
-    return {name: float(parameter), "key_bias": None if key_bias is None else array(key_bias)}
+def _options(*more: Any) -> dict[str, Any]:
+    *mask, parameter, gaussian = more
+    return {"sigma" if gaussian else "scale": float(parameter), **masks.keywords(*mask)}
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, key_bias, parameter, ctx.gaussian, ctx.with_lse = inputs
+    *saved, ctx.is_causal, ctx.window, parameter, ctx.gaussian, ctx.with_lse = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, key_bias, parameter, *output)
+    ctx.save_for_backward(*saved, parameter, *output)
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     if not ctx.with_lse:
         raise RuntimeError("projsym::project: with_lse is False; a gradient needs with_lse=True")
-    q, k, key_bias, parameter, out, lse = ctx.saved_tensors
+    q, k, *mask, parameter, out, lse = ctx.saved_tensors
     if g is None and g_lse is None:
-        return (None,) * 6
+        return (None,) * 10
     g = torch.zeros_like(out) if g is None else g
-    made = project_backward(g, q, k, out, lse, g_lse, key_bias, parameter, ctx.gaussian)
-    dq, dk, whole, bias = made
-    return dq, dk, None if key_bias is None else bias, whole, None, None
+    options = (*mask, ctx.is_causal, ctx.window, parameter, ctx.gaussian)
+    dq, dk, whole, bias = project_backward(g, q, k, out, lse, g_lse, *options)
+    key_bias = mask[1]
+    return dq, dk, None, None if key_bias is None else bias, None, None, None, whole, None, None
 
 
 torch.library.register_autograd("projsym::project", _gradients, setup_context=_save)

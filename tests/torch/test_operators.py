@@ -24,6 +24,11 @@ def normal(*shape: int, dtype: torch.dtype = torch.float64, gradient: bool = Tru
     return torch.tensor(made, dtype=dtype, requires_grad=gradient)
 
 
+def mask(key_bias: Tensor | None = None) -> tuple[Any, ...]:
+    """The arguments of an operator that say which keys are seen: all, biased or not."""
+    return None, key_bias, None, False, None
+
+
 def parameter(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
@@ -35,29 +40,30 @@ def given(gradient: bool, bias: bool = False) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_opcheck_attention(gradient: bool) -> None:
-    torch.library.opcheck(attention_op, (*given(gradient), 0.7, True))
-    torch.library.opcheck(attention_op, (*given(False), None, False))
+    torch.library.opcheck(attention_op, (*given(gradient), *mask(), 0.7, True))
+    torch.library.opcheck(attention_op, (*given(False), *mask(), None, False))
 
 
 @pytest.mark.parametrize("gaussian", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_opcheck_project(gaussian: bool, bias: bool) -> None:
     q, k, b = given(True, bias=True)
-    torch.library.opcheck(project_op, (q, k, b if bias else None, parameter(0.9), gaussian, True))
+    torch.library.opcheck(project_op, (q, k, *mask(b if bias else None), parameter(0.9), gaussian, True))
 
 
 def test_opcheck_backward() -> None:
     q, k, v = given(False)
-    out, lse = attention_op(q, k, v, None, True)
+    out, lse = attention_op(q, k, v, *mask(), None, True)
     torch.library.opcheck(
-        attention_backward, (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, None)
+        attention_backward, (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, *mask(), None)
     )
-    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, 0.3))
+    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, *mask(), 0.3))
     one = torch.ones((), dtype=torch.float64)
-    out, lse = project_op(q, k, None, one, True, True)
-    torch.library.opcheck(project_backward, (out, q, k, out, lse, lse, None, one, True))
+    out, lse = project_op(q, k, *mask(), one, True, True)
+    torch.library.opcheck(project_backward, (out, q, k, out, lse, lse, *mask(), one, True))
     torch.library.opcheck(
-        project_backward, (out, q, k, out, lse, None, normal(2, 5, gradient=False), one, False)
+        project_backward,
+        (out, q, k, out, lse, None, *mask(normal(2, 5, gradient=False)), one, False),
     )
 
 
@@ -101,8 +107,8 @@ def test_second_gradient_is_refused() -> None:
 def test_gradient_without_a_log_sum_exp_is_refused() -> None:
     q, k, v = given(True)
     for out, _ in (
-        attention_op(q, k, v, None, False),
-        project_op(q, k, None, parameter(1.0), False, False),
+        attention_op(q, k, v, *mask(), None, False),
+        project_op(q, k, *mask(), parameter(1.0), False, False),
     ):
         with pytest.raises(RuntimeError, match="with_lse is False"):
             out.sum().backward()
