@@ -9,6 +9,8 @@ import numpy as np
 
 from projsym.audit.ball import Ball
 from projsym.bounds import forward_bound
+from projsym.folding import fold_formula
+from projsym.torch.weights import Weights
 
 Array = np.ndarray[Any, Any]
 Maps = Mapping[str, tuple[Ball, Ball]]
@@ -16,6 +18,36 @@ Maps = Mapping[str, tuple[Ball, Ball]]
 # What evaluates a layer has its own middles, each within two radii of ours. That changes a radius by a part
 # of it that is of the order of the radii, here below 2**-14; the rounding of a radius is far smaller still.
 SLACK = 1 + 2.0**-10
+
+
+def exact_maps(maps: Mapping[str, tuple[Array, Array]]) -> Maps:
+    """Stored weights (inputs, outputs) and biases as exact numbers."""
+    return {name: (Ball.exact(w), Ball.exact(b)) for name, (w, b) in maps.items()}
+
+
+def folded_maps(w: Weights, layer: Any) -> Maps:
+    """The stored weights of a folded layer with their distance from the exact ones: that of the folding in
+    float64, by ball arithmetic on the formula itself, and that of the cast to the dtype of the layer."""
+    parts = [Ball.exact(x.numpy()) for x in (w.w_q, w.w_k, w.w_v, w.w_o, w.b_q, w.b_v)]
+    width, context = w.w_q.shape[1], w.w_k.shape[1]
+    gains = [Ball.exact(np.ones((n, 1))) for n in (width, context)]
+    shifts = [Ball.exact(np.zeros((1, n))) for n in (width, context)]
+    a, offset, b, constants = fold_formula(*parts, gains[0], shifts[0], gains[1], shifts[1])
+    u = np.finfo(layer.query.weight.detach().numpy().dtype).eps / 2
+
+    def cast(stored: Any, rad: Array) -> Ball:
+        mid = stored.detach().numpy()
+        return Ball(mid, 2 * rad + 2 * u * np.abs(mid).astype(np.float64))
+
+    # The heads' constants and the bias are added in float64, at most heads + 1 roundings of the sum of sizes.
+    lost = (w.heads + 8) * 2.0**-53
+    sizes = constants.magnitude.sum(axis=(0, 1)) + np.abs(w.b_o.numpy())
+    query = np.moveaxis(a.rad, 0, 1).reshape(width, -1), offset.rad.reshape(-1)
+    output = b.rad.reshape(-1, b.shape[2]), constants.rad.sum(axis=(0, 1)) + lost * sizes
+    return {
+        "query": (cast(layer.query.weight.T, query[0]), cast(layer.query.bias, query[1])),
+        "output": (cast(layer.output.weight.T, output[0]), cast(layer.output.bias, output[1])),
+    }
 
 
 def linear(x: Ball, w: Ball, b: Ball) -> Ball:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _layer_ball import layer_ball
+from _layer_ball import folded_maps, layer_ball
 from torch import nn
 
 import projsym.torch as pt
 from projsym.audit.ball import Ball
-from projsym.folding import fold_formula
 from projsym.torch.weights import bert_weights, multihead_weights
 
 TORCH_EXP = 20 * 2.0**-52  # what the gate of the benchmark grants a library's exponential
@@ -66,25 +65,7 @@ def test_folded_form(dtype: torch.dtype) -> None:
     """Folded weights are within balls of the exact ones: those of the folding, and of a cast to the dtype."""
     source = multihead(12, 3, dtype)
     layer = pt.ProjectionAttention.from_multihead(source, "folded")
-    w = multihead_weights(source)
-    parts = [Ball.exact(x.numpy()) for x in (w.w_q, w.w_k, w.w_v, w.w_o, w.b_q, w.b_v)]
-    ones, zeros = Ball.exact(np.ones((12, 1))), Ball.exact(np.zeros((1, 12)))
-    a, offset, b, constants = fold_formula(*parts, ones, zeros, ones, zeros)
-    u = torch.finfo(dtype).eps / 2
-
-    def cast(stored: torch.Tensor, rad: np.ndarray) -> Ball:
-        mid = stored.detach().numpy()
-        return Ball(mid, 2 * rad + 2 * u * np.abs(mid).astype(np.float64))
-
-    output = constants.rad.sum(axis=(0, 1)) + 8 * 2.0**-53 * constants.magnitude.sum(axis=(0, 1))
-    output = output + 8 * 2.0**-53 * np.abs(w.b_o.numpy())
-    maps = {
-        "query": (
-            cast(layer.query.weight.T, np.moveaxis(a.rad, 0, 1).reshape(12, -1)),
-            cast(layer.query.bias, offset.rad.reshape(-1)),
-        ),
-        "output": (cast(layer.output.weight.T, b.rad.reshape(-1, 12)), cast(layer.output.bias, output)),
-    }
+    maps = folded_maps(multihead_weights(source), layer)
     x = torch.randn(2, 7, 12, dtype=dtype)
     want, slack = reference(source, x)
     bound = layer_ball(maps, x.numpy(), 3, layer.scale).rad
