@@ -86,6 +86,15 @@ def real(name: str, value: Any, positive: bool = False) -> float:
     return float(value)
 
 
+def no_dropout(value: Any) -> None:
+    """Raises TypeError or ValueError unless the probability of dropout is 0."""
+    if real("dropout_p", value) != 0:
+        allowed = (
+            "0: dropout multiplies weights by random numbers, and what is proved is the mean without them"
+        )
+        raise ValueError(refused("dropout_p", value, allowed))
+
+
 def bias(x: Array) -> None:
     """Raises ValueError if a key bias holds NaN or plus infinity."""
     if not (x < math.inf).all():

@@ -9,7 +9,7 @@ import numpy as np
 
 from projsym.errors import CompilerError
 from projsym.runtime import cache, compiler, host
-from projsym.runtime.layout import Array, address, heads, ready
+from projsym.runtime.layout import Array, Ranges, address, heads, ready
 from projsym.runtime.manifest import Entry
 from projsym.runtime.threads import threads_for_call
 
@@ -36,8 +36,10 @@ class CKernel:
             *(word,) * 3,
             *(pointer, pointer, word) * len(entry.vectors),
             *(pointer, pointer) * len(entry.scalars),
+            *(pointer, pointer, word) * len(entry.pairs),
             *(ctypes.c_double,) * len(entry.parameters),
             *(pointer,) * len(entry.outputs),
+            *(pointer,) * (3 if entry.ranged else 0),
             ctypes.c_int,
         ]
         function.restype = ctypes.c_int
@@ -50,14 +52,17 @@ class CKernel:
         arrays: Mapping[str, Array],
         parameters: Sequence[float],
         skip: Collection[str] = (),
+        ranges: Ranges | None = None,
     ) -> Result:
         """Outputs, each of shape `(*lead, n, size)` or `(*lead, n)`, None if in `skip`, and the status.
 
         An output of keys has m in place of n.
 
-        arrays: by input name, of this kernel's dtype, `(..., rows, features)` or `(..., keys)`, with leading
-        axes that broadcast to `lead`. Status: 0, -1 for no memory, or the number of rows with a normaliser
-        that is NaN or infinite, or 0 where a scalar output is skipped.
+        arrays: by input name, of this kernel's dtype, `(..., rows, features)`, `(..., keys)` or, a number for
+        each pair, `(..., rows, keys)`, with leading axes that broadcast to `lead`. ranges: the first key that
+        a query sees and the one after the last, contiguous int64 `(..., rows)` of one shape, from 0 to m.
+        Status: 0, -1 for no memory, or the number of rows with a normaliser that is NaN or infinite, or 0
+        where a scalar output is skipped.
         """
         keep: list[Array] = []  # tables and copies live until the call has returned
         arguments: list[object] = []
@@ -76,6 +81,11 @@ class CKernel:
             table, at = heads(a, lead, 1)
             keep += (a, table)
             arguments += (address(a), at)
+        for x in self.entry.pairs:
+            a = ready(arrays[x.name], 2)
+            table, at = heads(a, lead, 2)
+            keep += (a, table)
+            arguments += (address(a), at, a.strides[-2] // a.itemsize)
         arguments += parameters
         outputs: list[Array | None] = []
         for (name, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
@@ -83,6 +93,12 @@ class CKernel:
             shape = (*lead, rows, self.sizes[feature]) if feature else (*lead, rows)
             outputs.append(None if name in skip else host.empty(shape, self.dtype))
         arguments += [None if o is None else address(o) for o in outputs]
+        if ranges is not None:
+            table, at = heads(ranges[0], lead, 1)
+            keep += (*ranges, table)
+            arguments += (address(ranges[0]), address(ranges[1]), at)
+        elif self.entry.ranged:
+            arguments += (None, None, None)
         count = 1
         for length in lead:
             count *= length

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from projsym.errors import BackendWarning, CompilerError, refused
 from projsym.runtime import manifest
 from projsym.runtime.c_kernel import CKernel
-from projsym.runtime.layout import Array
+from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.numpy_kernel import NumpyKernel
 
 Kernel = CKernel | NumpyKernel
@@ -29,6 +29,7 @@ def run(
     sizes: tuple[tuple[str, int], ...],
     backend: str | None,
     skip: Collection[str] = (),
+    ranges: Ranges | None = None,
 ) -> tuple[Sequence[Array | None], int]:
     """Outputs and status of kernel `name`; see :class:`projsym.runtime.c_kernel.CKernel`.
 
@@ -40,7 +41,7 @@ def run(
     if kernel is None:
         with _lock:
             kernel = _make(name, dtype, sizes, backend)
-    return kernel(lead, arrays, parameters, skip)
+    return kernel(lead, arrays, parameters, skip, ranges)
 
 
 def _make(name: str, dtype: str, sizes: tuple[tuple[str, int], ...], backend: str | None) -> Kernel:
