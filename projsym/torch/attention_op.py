@@ -72,7 +72,7 @@ def _attention_backward(
 ) -> tuple[Tensor, ...]:
     """The gradients by query, key, value, key_bias, past_key and past_value, of which the last three are (0,)
     where they are not given."""
-    given = (array(x) for x in (g, query, key, value, out, lse))
+    given: tuple[Any, ...] = tuple(array(x) for x in (g, query, key, value, out, lse))
     named = _keywords(*options) | {"g_lse": None if g_lse is None else array(g_lse)}
     with in_torch():
         made = iter(backward(*given, **named))
