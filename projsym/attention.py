@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from projsym.errors import refused
 from projsym.runtime import arguments as check
+from projsym.runtime import plan as plans
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -80,6 +81,20 @@ def project(
     whose partial sums pass below that range counts as -inf, its key as excluded;
     :func:`projsym.bounds.forward_bound` is infinite where that can happen.
     """
+    given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
+    options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
+    layout, plan = plans.recall(given, options)
+    made = None
+    if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
+        if key_bias is not None:
+            check.bias(given[2])
+        if sigma is None:
+            parameter = default_scale(scale, plan.features)
+        else:
+            parameter = check.real("sigma", sigma, positive=True)
+        (out, lse), status = made = plan(given, (parameter,))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
@@ -97,9 +112,8 @@ def project(
         check.length("k", "key_bias", c, -1, b.shape[-2], f"(..., {b.shape[-2]})")
         check.bias(c)
         name, arrays["key_bias"], core["key_bias"] = name + "_biased", c, c.shape[:-1]
-    out, lse = _run(name, arrays, parameter, (("d", d),), check.leading(core), backend, return_lse)
-    if out.size and math.isnan(out.max()):
-        _explain(arrays, out.dtype)
+    lead = check.leading(core)
+    out, lse = _run(name, arrays, parameter, (("d", d),), lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -141,6 +155,13 @@ def attention(
     errors are as in :func:`project`. The result is (..., n, dv). Values that are NaN or infinite reach
     every query of their head, as in NumPy; no error is raised for them.
     """
+    given: tuple[Any, ...] = (query, key, value)
+    layout, plan = plans.recall(given, ("attention", return_lse, backend))
+    made = None
+    if plan is not None:
+        (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("query", query, 2), check.array("key", key, 2)
     c = check.array("value", value, 2)
     check.same_dtype("query", a, "key", b)
@@ -151,7 +172,8 @@ def attention(
     lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
     arrays = {"q": a, "k": b, "v": c}
     parameter = default_scale(scale, d)
-    out, lse = _run("attention", arrays, parameter, (("d", d), ("dv", dv)), lead, backend, return_lse)
+    sizes = (("d", d), ("dv", dv))
+    out, lse = _run("attention", arrays, parameter, sizes, lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -170,8 +192,13 @@ def _run(
     lead: tuple[int, ...],
     backend: str | None,
     return_lse: bool,
+    layout: plans.Key | None,
+    made: plans.Result | None,
 ) -> tuple[Array, Array]:
-    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for."""
+    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for.
+
+    made: what a plan gave already, to be looked at; else the kernel is run, and its plan kept for `layout`.
+    """
     dtype = arrays["q"].dtype
     narrow = {feature for feature, size in sizes if size == 0}
     given = arrays
@@ -185,7 +212,8 @@ def _run(
         sizes = tuple((feature, size or 1) for feature, size in sizes)
     kind = "float32" if dtype == check.FLOAT32 else "float64"
     call = (name, lead, arrays, (parameter,), kind, sizes, backend)
-    (out, lse), status = run(*call, skip=() if return_lse else ("lse",))
+    skip = () if return_lse else ("lse",)
+    (out, lse), status = made or run(*call, skip=skip, key=None if narrow else layout)
     if lse is None and status > 0:
         (out, lse), status = run(*call)  # the log tells rows without keys from rows out of range
     assert out is not None
@@ -194,19 +222,21 @@ def _run(
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"
         )
-    if status or (lse.size and lse.min() == -math.inf and not _excluded(lse, arrays, lead)):
+    doubtful = lse.size - np.count_nonzero(np.isfinite(lse))
+    unseen = "v" not in arrays and out.size and math.isnan(out.max())
+    if status > doubtful or unseen or (doubtful and not _excluded(lse, arrays, lead)):
         _explain(given, dtype)
     return (out[..., :0] if sizes[-1][0] in narrow else out), lse
 
 
 def _excluded(lse: Array, arrays: dict[str, Array], lead: tuple[int, ...]) -> bool:
-    """Whether every row with lse = -inf has no key to see, rather than scores below the dtype's range."""
+    """Whether every row whose lse is not finite has no key to see, rather than scores out of range."""
     if not arrays["k"].shape[-2]:
         return True
     if "key_bias" not in arrays:
         return False
-    blind = np.isneginf(arrays["key_bias"]).all(axis=-1)
-    return bool((np.isneginf(lse) <= np.broadcast_to(blind, lead)[..., None]).all())
+    blind = np.broadcast_to(np.isneginf(arrays["key_bias"]).all(axis=-1), lead)[..., None]
+    return bool((np.isfinite(lse) | (np.isneginf(lse) & blind)).all())
 
 
 def _explain(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
