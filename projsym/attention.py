@@ -20,6 +20,7 @@ from projsym.errors import refused
 from projsym.masked import Call
 from projsym.masks import Window
 from projsym.runtime import arguments as check
+from projsym.runtime import plan as plans
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -98,6 +99,21 @@ def project(
     that range counts as -inf, its key as excluded; :func:`projsym.bounds.forward_bound` is infinite where
     that can happen.
     """
+    given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
+    options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
+    layout, plan, made = None, None, None
+    if attn_mask is None and window is None and kv_lengths is None and is_causal is False:
+        layout, plan = plans.recall(given, options)
+    if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
+        if key_bias is not None:
+            check.bias(given[2])
+        if sigma is None:
+            parameter = default_scale(scale, plan.features)
+        else:
+            parameter = check.real("sigma", sigma, positive=True)
+        (out, lse), status = made = plan(given, (parameter,))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
@@ -118,9 +134,7 @@ def project(
     arrays = dict(call.arrays)
     if call.mask is not None and call.mask.key_bias is not None:
         name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
-    out, lse = _run(name, arrays, parameter, (("d", d),), call.lead, backend, return_lse)
-    if out.size and math.isnan(out.max()):
-        _explain(arrays, out.dtype)
+    out, lse = _run(name, arrays, parameter, (("d", d),), call.lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -214,6 +228,23 @@ def attention(
     the result is bit for bit that without it. Values that are NaN or infinite reach the queries that see
     them; no error is raised for them. A key that one query sees must be finite.
     """
+    given: tuple[Any, ...] = (query, key, value)
+    layout, plan, made = None, None, None
+    biased = attn_mask is not None or key_bias is not None
+    ranged = window is not None or kv_lengths is not None or past_key is not None or past_value is not None
+    if (
+        not biased
+        and not ranged
+        and is_causal is False
+        and enable_gqa is False
+        and type(dropout_p) is float
+        and not dropout_p
+    ):
+        layout, plan = plans.recall(given, ("attention", return_lse, backend))
+    if plan is not None:
+        (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("query", query, 2), check.array("key", key, 2)
     c = check.array("value", value, 2)
     check.same_dtype("query", a, "key", b)
@@ -224,21 +255,19 @@ def attention(
     check.no_dropout(dropout_p)
     parameter = default_scale(scale, d)
     sizes = (("d", d), ("dv", dv))
-    if masked.plain(attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths):
-        lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
-        out, lse = _run("attention", {"q": a, "k": b, "v": c}, parameter, sizes, lead, backend, return_lse)
-        return (out, lse) if return_lse else out
     call = Call.of(
         a, b, c, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
     )
     if call.mask is None:
-        out, lse = _run("attention", call.arrays, parameter, sizes, call.lead, backend, return_lse)
+        arrays, lead = call.arrays, call.lead
+        out, lse = _run("attention", arrays, parameter, sizes, lead, backend, return_lse, layout, made)
     else:
         public = {"q": "query", "k": "key", "v": "value"}
         out, lse = masked.forward(
             "attention", public, call.arrays, parameter, sizes, call.lead, backend, call.mask
         )
-    out, lse = call.joined(out, 2), call.joined(lse, 1) if lse.size or return_lse else lse
+    if call.groups is not None:
+        out, lse = call.groups.join(out, 2), call.groups.join(lse, 1) if return_lse else lse
     return (out, lse) if return_lse else out
 
 
@@ -257,15 +286,21 @@ def _run(
     lead: tuple[int, ...],
     backend: str | None,
     return_lse: bool,
+    layout: plans.Key | None,
+    made: plans.Result | None,
 ) -> tuple[Array, Array]:
-    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for."""
+    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for.
+
+    made: what a plan gave already, to be looked at; else the kernel is run, and its plan kept for `layout`.
+    """
     dtype = arrays["q"].dtype
     narrow = {feature for feature, size in sizes if size == 0}
     given = arrays
     arrays, sizes = masked.widened(arrays, sizes)
     kind = "float32" if dtype == check.FLOAT32 else "float64"
     call = (name, lead, arrays, (parameter,), kind, sizes, backend)
-    (out, lse), status = run(*call, skip=() if return_lse else ("lse",))
+    skip = () if return_lse else ("lse",)
+    (out, lse), status = made or run(*call, skip=skip, key=None if narrow else layout)
     if lse is None and status > 0:
         (out, lse), status = run(*call)  # the log tells rows without keys from rows out of range
     assert out is not None
@@ -274,19 +309,21 @@ def _run(
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"
         )
-    if status or (lse.size and lse.min() == -math.inf and not _excluded(lse, arrays, lead)):
+    doubtful = lse.size - np.count_nonzero(np.isfinite(lse))
+    unseen = "v" not in arrays and out.size and math.isnan(out.max())
+    if status > doubtful or unseen or (doubtful and not _excluded(lse, arrays, lead)):
         _explain(given, dtype)
     return (out[..., :0] if sizes[-1][0] in narrow else out), lse
 
 
 def _excluded(lse: Array, arrays: dict[str, Array], lead: tuple[int, ...]) -> bool:
-    """Whether every row with lse = -inf has no key to see, rather than scores below the dtype's range."""
+    """Whether every row whose lse is not finite has no key to see, rather than scores out of range."""
     if not arrays["k"].shape[-2]:
         return True
     if "key_bias" not in arrays:
         return False
-    blind = np.isneginf(arrays["key_bias"]).all(axis=-1)
-    return bool((np.isneginf(lse) <= np.broadcast_to(blind, lead)[..., None]).all())
+    blind = np.broadcast_to(np.isneginf(arrays["key_bias"]).all(axis=-1), lead)[..., None]
+    return bool((np.isfinite(lse) | (np.isneginf(lse) & blind)).all())
 
 
 def _explain(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:

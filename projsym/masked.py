@@ -24,21 +24,6 @@ from projsym.runtime.layout import Array
 Sizes = tuple[tuple[str, int], ...]
 
 
-def plain(
-    attn_mask: Any,
-    is_causal: Any,
-    enable_gqa: Any,
-    window: Any,
-    key_bias: Any,
-    past_key: Any,
-    past_value: Any,
-    kv_lengths: Any,
-) -> bool:
-    """Whether none of these arguments is given: all queries see all keys."""
-    given = (attn_mask, window, key_bias, past_key, past_value, kv_lengths)
-    return is_causal is False and enable_gqa is False and all(x is None for x in given)
-
-
 @dataclass(frozen=True)
 class Call:
     """The arrays of a call by the kernel's names, past keys joined and heads grouped, and its mask.
@@ -144,10 +129,6 @@ class Call:
             key_bias=key_bias,
         )
         return cls({"q": q, "k": k}, lead, None, mask, None, ("q", "k"))
-
-    def joined(self, x: Array, core: int) -> Array:
-        """A result with one axis of heads again."""
-        return self.groups.join(x, core) if self.groups else x
 
 
 def _key_bias(query: str, q: Array, key: str, value: Any, m: int) -> Array:

@@ -33,7 +33,8 @@ def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | No
     and ``-fopenmp`` for threads.
 
     The one external function has the program's name and returns 0, or -1 when memory could not be had, or the
-    number of rows whose normaliser is NaN or infinite, or zero where a scalar output is absent::
+    number of rows that a caller must look at: a normaliser is NaN, infinite or zero (which a row without keys
+    is too), or a scalar output is not finite, or a mean of vectors that scores are made of is NaN::
 
         int NAME(long H, long n, long m,
                  const T *x, const long *x_at, long x_ld,   // vectors: head h at x + x_at[h], rows x_ld apart

@@ -108,18 +108,6 @@ class Rows:
         t = self.text
         with t.block("for (long r = 0; r < nq; r++)"):
             t(*(f"const double val_{s} = w->keep_{s}[r];" for s in self.names.kept))
-            # What is needed of a zero normaliser is seen in the logarithm that it gives, if that is wanted.
-            present = " && ".join(f"a->out_{o.name}" for o in self.names.outputs if not o.feature)
-            zero = "(({0}) || w->row_{1}[r] != 0)" if present else "isfinite(w->row_{1}[r])"
-            tests = [
-                test
-                for s in self.plan.normalisers()
-                for test in dict.fromkeys((f"isfinite(w->row_{s}[r])", zero.format(present, s)))
-            ]
-            if tests:
-                if self.plan.pairs.ranged:
-                    tests = [f"(lo && lo[r] >= hi[r]) || ({' && '.join(tests)})"]
-                t(f"bad += !({' && '.join(tests)});")
             for s in self.plan.after:
                 if isinstance(s, Output):
                     self.output(s)
@@ -129,6 +117,31 @@ class Rows:
                 if users and not any(o.feature for o in users):
                     value = f"{' || '.join(f'a->out_{o.name}' for o in users)} ? {value} : 0"
                 t(f"const double val_{s.name} = {value};")
+            tests = self.doubts()
+            if tests and self.plan.pairs.ranged:
+                tests = [f"((lo && lo[r] >= hi[r]) || ({' && '.join(tests)}))"]
+            if tests:
+                t(f"bad += !({' && '.join(tests)});")
+
+    def doubts(self) -> list[str]:
+        """The C of what a row is not counted for: what lets a caller skip a look at every output."""
+        tests: list[str] = []
+        for s in self.plan.normalisers():
+            tests += [f"isfinite(w->row_{s}[r])", f"w->row_{s}[r] != 0"]
+        for o in self.names.outputs:
+            if o.feature and self.shared(o):
+                tests.append(f"!nan_{o.name}")
+            elif not o.feature and tests:
+                tests.append(f"(!a->out_{o.name} || isfinite(a->out_{o.name}[h*a->n + i0 + r]))")
+        return tests
+
+    def shared(self, o: Output) -> bool:
+        """Whether an output is a sum of vectors that scores are made of as well, and so must be finite."""
+        if not self.plan.normalisers():
+            return False
+        scored = {row_key(self.plan, dot)[1] for dot in self.names.dots}
+        vectors = {self.names.sums[v].vector for _, v in o.terms if v in self.names.sums}
+        return bool(vectors & scored)
 
     def output(self, o: Output) -> None:
         """One output of one row."""
@@ -138,6 +151,10 @@ class Rows:
             t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->n + i0 + r] = (T)({' + '.join(values)});")
             return
         f, terms = o.feature, []
+        check = ""
+        if self.shared(o):
+            t(f"I nan_{o.name} = 0;")
+            check = f", nan_{o.name} |= to[x] != to[x]"
         with t.block(""):
             for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
                 t(f"const T c{n} = (T){value};")
@@ -147,5 +164,5 @@ class Rows:
                 )
             t(
                 f"T *to = a->out_{o.name} + ((h*a->n + i0) + r)*D_{f};",
-                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)};",
+                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)}{check};",
             )

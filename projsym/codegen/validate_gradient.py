@@ -98,7 +98,9 @@ class GradientValidator:
     def execute(self, body: tuple[Node, ...], open_axes: str) -> None:
         for node in body:
             match node:
-                case Loop(axis, inside):
+                case Loop(axis, inside, ranged=ranged):
+                    if ranged and (axis != "j" or not any(isinstance(n, Sum) for n in inside)):
+                        raise self.fail(f"a ranged loop over {axis} without sums over pairs")
                     if axis in open_axes:
                         raise self.fail(f"a loop over {axis} inside one over {axis}")
                     self.execute(inside, open_axes + axis)

@@ -563,7 +563,6 @@ static long attention_online(const attention_args *a, attention_work *w, long h,
     CONTRACT(w->sum_s1, w->pair0, vec_v, P_dv, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0)));
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_dv;
@@ -571,6 +570,8 @@ static long attention_online(const attention_args *a, attention_work *w, long h,
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && (!a->out_lse ||
+        isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
 }
@@ -657,13 +658,14 @@ static long attention_bounded(const attention_args *a, attention_work *w, long h
     CONTRACT(w->sum_s1, w->pair0, vec_v, P_dv, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_dv;
       for (long x = 0; x < D_dv; x++) to[x] = c0*w->sum_s1[r*P_dv + x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(log((double)w->row_s0[r]));
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 +
+        r])));
   }
   return bad;
 }

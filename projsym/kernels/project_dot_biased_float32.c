@@ -575,14 +575,16 @@ static long project_dot_biased_online(const project_dot_biased_args *a, project_
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0)));
+    I nan_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out &&
+        (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
 }
@@ -675,13 +677,15 @@ static long project_dot_biased_bounded(const project_dot_biased_args *a, project
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
+    I nan_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(log((double)w->row_s0[r]));
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out && (!a->out_lse ||
+        isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
 }

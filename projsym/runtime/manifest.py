@@ -54,6 +54,11 @@ class Entry:
         return tuple(x for x in self.inputs if x.axes == "ij")
 
     @functools.cached_property
+    def arrays(self) -> tuple[Argument, ...]:
+        """All but parameters, in the order of the C arguments."""
+        return (*self.vectors, *self.scalars, *self.pairs)
+
+    @functools.cached_property
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import projsym
 import projsym.torch as pt
-from projsym.runtime import c_kernel, threads
+from projsym.runtime import plan, threads
 from projsym.torch.attention_op import attention as attention_op
 from projsym.torch.attention_op import attention_backward
 from projsym.torch.project_op import project as project_op
@@ -200,29 +200,32 @@ def test_compiles_as_one_graph(dynamic: bool) -> None:
 
 def test_memory_is_shared_and_threads_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses that the kernel reads and writes are those of the tensors, also of transposed heads."""
-    seen: list[tuple[int, ...]] = []
+    seen: list[list[int]] = []
     used: list[int] = []
-    spied, counted = c_kernel.address, c_kernel.threads_for_call
-    monkeypatch.setattr(c_kernel, "address", lambda x: seen.append((spied(x),)) or spied(x))
-    monkeypatch.setattr(
-        c_kernel, "threads_for_call", lambda work: used.append(threads.get_num_threads()) or counted(work)
-    )
+    real = plan.Plan.__call__
+
+    def spy(self: plan.Plan, arrays: Any, parameters: Any) -> Any:
+        made = real(self, arrays, parameters)
+        assert all(plan._pointer(x, 2) is not plan._copied for x in arrays)
+        seen.append([x.ctypes.data for x in (*arrays, *made[0]) if x is not None])
+        used.append(threads.get_num_threads())
+        return made
+
+    monkeypatch.setattr(plan.Plan, "__call__", spy)
     q, k, v = (normal(7, 2, 4, gradient=False, seed=s).transpose(0, 1) for s in range(3))
-    before = torch.get_num_threads()
+    before, own = torch.get_num_threads(), threads.get_num_threads()
     try:
         torch.set_num_threads(1)
         out, lse = pt.attention(q, k, v, return_lse=True)
     finally:
         torch.set_num_threads(before)
-    assert [x for (x,) in seen] == [x.data_ptr() for x in (q, k, v, out, lse)]
-    assert used == [1]
-    with_torch = threads.get_num_threads()
+    assert seen == [[x.data_ptr() for x in (q, k, v, out, lse)]]
     projsym.set_num_threads(1)
     try:
         pt.attention(q, k, v)
     finally:
         projsym.set_num_threads(None)
-    assert used[-1] == before and threads.get_num_threads() == with_torch
+    assert used == [1, before] and threads.get_num_threads() == own
 
 
 def test_same_bits_as_the_arrays() -> None:
