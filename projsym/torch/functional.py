@@ -80,23 +80,24 @@ def attention(
     """Scaled dot-product attention, ``softmax(scale query keyᵀ) value``, as an operator of PyTorch.
 
     >>> import torch
-    >>> q, k, v = torch.randn(8, 100, 64, requires_grad=True), torch.randn(8, 50, 64), torch.randn(8, 50, 32)
+    >>> q, k, v = torch.randn(8, 100, 16, requires_grad=True), torch.randn(8, 50, 16), torch.randn(8, 50, 16)
     >>> attention(q, k, v).shape
-    torch.Size([8, 100, 32])
+    torch.Size([8, 100, 16])
     >>> attention(q, k, v).sum().backward()
     >>> q.grad.shape
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> attention(q, q, q, is_causal=True).shape
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> attention(q, k[:2], v[:2], enable_gqa=True).shape       # each key head for four query heads
-    torch.Size([8, 100, 32])
+    torch.Size([8, 100, 16])
 
     The call of `torch.nn.functional.scaled_dot_product_attention`, with more arguments. Masks mean what they
     mean for :func:`projsym.attention`; a row that sees no key is 0, with gradient 0.
 
     query (..., n, d), key (..., m, d), value (..., m, dv).
     attn_mask: boolean (True: seen) or of the query's dtype (added to the scores, in natural units),
-    broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable.
+    broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable; the
+    gradient by attn_mask is formed by PyTorch, with an array of n times m.
     dropout_p: 0 only: the weights that it would drop are never stored.
     is_causal, window (left, right), kv_lengths (integers, one a sequence): the range of keys that a row sees.
     scale: a finite number or a tensor of one number (with a gradient, if it requires one); default 1/sqrt(d).
@@ -174,10 +175,10 @@ def project(
     """Project queries onto the surface of the keys, as an operator of PyTorch; see :func:`projsym.project`.
 
     >>> import torch
-    >>> q, k = torch.randn(8, 100, 64), torch.randn(8, 50, 64)
+    >>> q, k = torch.randn(8, 100, 16), torch.randn(8, 50, 16)
     >>> sigma = torch.tensor(8.0, requires_grad=True)
     >>> project(q, k, sigma=sigma).shape      # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> project(q, k, sigma=sigma).sum().backward()
     >>> sigma.grad.shape
     torch.Size([])
