@@ -28,7 +28,8 @@ def exact(
     wide = np.longdouble
     g, q, k, v, bias = (np.asarray(x, wide) for x in (g, q, k, v, bias))
     scores = scale * (q @ k.mT) + bias
-    top = np.where(np.isfinite(bias).any(-1, keepdims=True), scores.max(-1, keepdims=True), 0)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(bias).any(-1, keepdims=True), top, 0)
     w = np.exp(scores - top)
     total = w.sum(-1, keepdims=True)
     w = w / np.where(total == 0, 1, total)
