@@ -26,7 +26,7 @@ from projsym.proof.laws import (
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, shown
 
-from .notation import bias, k, scale, v, σ
+from .notation import bias, cap, k, scale, v, σ
 
 QUERIES = IndexSet("queries")
 """The set of queries, i = 1…n; a loss is a sum over it."""
@@ -160,6 +160,22 @@ attention_scores = Scores(
 
 attention_backward = backward_theorem(
     "attention_backward", "Backward of scaled dot-product attention", attention_scores, v
+)
+def softcap_scores() -> Scores:
+    """``cap tanh(scale ⟨q_i, k_j⟩/cap)``, scale and cap held fixed."""
+
+    def slope(i: Any, j: Any) -> Any:
+        return scale * (1 - sp.tanh(scale * inner(queries[i], k[j]) / cap) ** 2)
+
+    return Scores(
+        lambda i, j: cap * sp.tanh(scale * inner(queries[i], k[j]) / cap),
+        lambda i, j: slope(i, j) * k[j],
+        lambda i, j: slope(i, j) * queries[i],
+    )
+
+
+attention_softcap_backward = backward_theorem(
+    "attention_softcap_backward", "Backward of attention with soft-capped scores", softcap_scores(), v
 )
 project_dot_backward = backward_theorem(
     "project_dot_backward", "Backward of the projection, dot-product form", dot_scores(False), k

@@ -88,6 +88,8 @@ def _scalar(e: sp.Expr, ε: sp.Symbol) -> sp.Expr:
             return e * _scalar(e.args[0], ε)
         case sp.log():
             return _scalar(e.args[0], ε) / e.args[0]
+        case sp.tanh():
+            return (1 - e**2) * _scalar(e.args[0], ε)
         case sp.Symbol():
             return sp.S.One if e == ε else sp.S.Zero
     raise TypeError(f"no derivative of {e.func.__name__}: it is not differentiable everywhere")

@@ -72,6 +72,16 @@ class exp2(sp.Function):
         return sp.Pow(2, self.args[0])._eval_evalf(prec)
 
 
+class tanh2(sp.Function):
+    """``(2**x - 1)/(2**x + 1) = tanh(x log(2)/2)``: the hyperbolic tangent in base two."""
+
+    nargs = 1
+    is_real = True
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return sp.tanh(self.args[0] * sp.log(2) / 2)._eval_evalf(prec)
+
+
 class ScalarElement(sp.Expr):
     """The member of an indexed family of real numbers: args are the family's name, its sign, the index."""
 

@@ -18,8 +18,9 @@ from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS, prelude
-from projsym.codegen.program import Let, Program
+from projsym.codegen.program import Let, Program, tanh2
 from projsym.codegen.scalar_c import power_function, powers
+from projsym.codegen.tanh2 import C as TANH2
 
 
 def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | None = None) -> str:
@@ -63,6 +64,8 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
+    if any(s.value.has(tanh2) for s in plan.pairs.body if isinstance(s, Let)):
+        t.raw(TANH2)
     _sizes(names, t)
     if names.key_sums:
         block = plan.pairs.block or 1

@@ -16,7 +16,8 @@ from .exp2 import certificate
 from .gradient_kernel import gradient_kernels
 from .kernel import Built, Kernel, operations
 from .numpy_printer import emit_numpy
-from .program import Loop, Node, Output, Program
+from .program import Let, Loop, Node, Output, Program, tanh2
+from .tanh2 import certificate as tangent
 
 GENERATOR = "0.1.0"
 DTYPES = ("float32", "float64")
@@ -87,6 +88,8 @@ def header(b: Built, c: bool = True) -> str:
         lines.append(
             f"exponential degree {k.degree} polynomial, certified relative error at most {k.total:.4e}"
         )
+        if any(isinstance(s, Let) and s.value.has(tanh2) for s in b.program.statements()):
+            lines.append(f"tangent     certified absolute error at most {tangent(b.dtype).error:.4e}")
     return "\n".join(lines)
 
 

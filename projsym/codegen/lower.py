@@ -29,6 +29,7 @@ from projsym.algebra.normal import TEST, Normaliser
 from projsym.algebra.poly import Mono, Poly
 from projsym.algebra.sets import KEYS
 from projsym.algebra.terms import Vector
+from projsym.algebra.theory import Ability, Theory
 
 from .program import Dot, Input, Let, Loop, Output, Program, Statement, Sum, symbol
 
@@ -49,7 +50,8 @@ def lower(name: str, outputs: Mapping[str, Any]) -> Program:
 class _Lowering:
     def __init__(self, name: str) -> None:
         self.name = name
-        self.nf = Normaliser()
+        # A hyperbolic tangent stays one: as a quotient of exponentials it could overflow.
+        self.nf = Normaliser(Theory(frozenset(Ability) - {Ability.HYPERBOLIC}))
         self.vectors: dict[str, str] = {}
         self.scalars: dict[str, str] = {}
         self.dots: dict[sp.Symbol, Dot] = {}
@@ -230,8 +232,8 @@ class _Lowering:
                 return sp.Rational(g.value.numerator, g.value.denominator)
             case Function("poly", (p,)):
                 return self.poly(p, bound)
-            case Function("log", (p,)):
-                return sp.log(self.poly(p, bound))
+            case Function("log" | "tanh", (p,)):
+                return getattr(sp, g.name)(self.poly(p, bound))
             case Function("Max" | "Min", arguments):
                 return getattr(sp, g.name)(*[self.poly(p, bound) for p in arguments])
         raise LoweringError(f"{self.name}: no kernel computes {g.key}")

@@ -9,6 +9,7 @@ summed apart and subtracted after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +47,9 @@ def lower_gradients(name: str, outputs: Mapping[str, Gradient]) -> Program:
 
 
 class _Gradients(_Lowering):
+    functions: dict[sp.Expr, sp.Symbol]
+    """Functions that several weights have, named: what they cost is paid once."""
+
     def gradients(self, outputs: Mapping[str, Gradient]) -> Program:
         made: list[tuple[str, str, list[tuple[sp.Expr, Any]]]] = []
         for key, gradient in outputs.items():
@@ -111,7 +115,10 @@ class _Gradients(_Lowering):
         return out
 
     def share(self, made: list[Any]) -> list[Any]:
-        """Name the weights, simple ones first; one whose factors are among another's is a factor of it."""
+        """Name the weights, simple ones first; one whose factors are among another's is a factor of it.
+
+        A function that several of them have gets a name of its own.
+        """
         order = sorted(self.weights, key=lambda e: (len(sp.Mul.make_args(e)), sp.default_sort_key(e)))
         new: dict[sp.Expr, sp.Symbol] = {}
         names: dict[sp.Symbol, sp.Symbol] = {}
@@ -124,7 +131,10 @@ class _Gradients(_Lowering):
                     break
             names[self.weights[e]] = s
             new[value] = s
-        self.weights = new
+        functions = Counter(f for e in new for f in e.atoms(sp.tanh))
+        shared = sorted((f for f, n in functions.items() if n > 1), key=sp.default_sort_key)
+        self.functions = {f: symbol(f"f{n}") for n, f in enumerate(shared)}
+        self.weights = {e.xreplace(self.functions): s for e, s in new.items()}
         # Row sums of one weight come first, then scalar sums of keys, so that phases of a block are few.
         sums = [replace(s, weight=names[s.weight]) for s in self.sums.values()]
         self.sums = {(s.weight, s.vector, s.over): s for s in sums}
@@ -132,7 +142,7 @@ class _Gradients(_Lowering):
 
     def pair_body(self) -> tuple[Statement, ...]:
         """Each weight as soon as its inner products are there: a weight takes less memory than they do."""
-        waiting = {s: e for e, s in self.weights.items()}
+        waiting = {s: e for e, s in (*self.functions.items(), *self.weights.items())}
         done = {symbol(n) for n in self.scalars} | {s for s, d in self.dots.items() if d.axes == "i"}
         out: list[Statement] = []
         for dot in sorted((d for d in self.dots.values() if "j" in d.axes), key=lambda d: len(d.axes)):
@@ -145,7 +155,7 @@ class _Gradients(_Lowering):
         return (*out, *self.sums.values())
 
     def axes(self, e: sp.Expr) -> str:
-        table = {s: "ij" for s in self.weights.values()}
+        table = {s: "ij" for s in (*self.functions.values(), *self.weights.values())}
         return (
             super().axes(e.xreplace({s: sp.S.One for s in table}))
             if not e.free_symbols & table.keys()
@@ -158,10 +168,10 @@ def _parameter(g: Generator) -> bool:
 
 
 def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """A number and a product of factors, signs canonical; exponentials count as letters meanwhile."""
+    """A number and a product of factors, signs canonical; functions count as letters meanwhile."""
     letters = {
-        x: sp.Symbol(f"E{n}", positive=True)
-        for n, x in enumerate(sorted(e.atoms(sp.exp), key=sp.default_sort_key))
+        x: sp.Symbol(f"E{n}", positive=isinstance(x, sp.exp))
+        for n, x in enumerate(sorted(e.atoms(sp.exp, sp.tanh), key=sp.default_sort_key))
     }
     number, factors = sp.factor_list(e.xreplace(letters))
     back = {s: x for x, s in letters.items()}

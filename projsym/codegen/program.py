@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
-from projsym.algebra.scalars import exp2
+from projsym.algebra.scalars import exp2, tanh2
 
 
 def symbol(name: str) -> sp.Symbol:
@@ -228,4 +228,5 @@ __all__ = [
     "Sum",
     "exp2",
     "symbol",
+    "tanh2",
 ]

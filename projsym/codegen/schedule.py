@@ -38,6 +38,11 @@ def base_two() -> Step:
     return Step("exp as a power of two", ("IV.4b",), passes.base_two)
 
 
+def hyperbolic() -> Step:
+    """``tanh`` in base two."""
+    return Step("tanh in base two", ("IV.4t",), passes.hyperbolic)
+
+
 def online() -> Step:
     """The running maximum."""
     return Step("running maximum of the scores", ("I.2", "IV.1"), passes.online)
@@ -113,11 +118,18 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
         steps.append(base_two())
         if _shifts(program):
             steps.append(online())
+    steps += tangents(program, target)
     steps += [fold_scale(), hoist()]
     if target == "numpy":
         keys, queries = NUMPY_BLOCKS
         return [*steps, block("j", keys), block("i", queries)]
     return [*steps, block("j", *KEYS[dtype]), block("i", QUERIES), tile(**TILES), parallel("h", "i")]
+
+
+def tangents(program: Program, target: str) -> list[Step]:
+    """The step for a hyperbolic tangent, where a program has one; NumPy has its own."""
+    found = any(isinstance(s, Let) and s.value.has(sp.tanh) for s in program.statements())
+    return [hyperbolic()] if found and target == "c" else []
 
 
 def without_maximum(steps: Sequence[Step]) -> list[Step] | None:
