@@ -148,8 +148,8 @@ def base_two() -> Iterator[Any]:
 
 @theorem("IV.4t", "The hyperbolic tangent in base two")
 def hyperbolic_base_two() -> Iterator[Any]:
-    """One power of two and one division. What it is off by is absolute: the exponential's error counts at most
-    half, as E/(1 + E)² <= 1/4; `projsym.codegen.tanh2.certificate` proves how much it is."""
+    """One power of two and one division. The exponential's error counts at most half, as E/(1 + E)² <= 1/4;
+    `projsym.codegen.tanh2.certificate` proves how much the result is off by, absolutely."""
     yield sp.tanh(t)
     yield by(hyperbolic, powers_of_two), 1 - 2 / (1 + exp2(2 * t / sp.log(2)))
 

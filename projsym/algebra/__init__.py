@@ -12,6 +12,7 @@ from .scalars import (
     inner,
     norm2,
     softmax,
+    step,
     tanh2,
     total,
 )
@@ -33,5 +34,5 @@ __all__ = [
     "ALGEBRA", "EMPTY", "KEYS", "Ability", "DisjointUnion", "E", "FiniteSum", "IndexSet", "Inner",
     "LinearMap", "ScalarFamily", "Singleton", "Softmax", "Space", "Theory", "Vector", "VectorFamily",
     "VectorSymbol", "ZeroVector", "attend", "directional", "equal", "exp2", "identity_map", "index", "inner",
-    "norm2", "residual", "softmax", "substitute", "tanh2", "total",
+    "norm2", "residual", "softmax", "step", "substitute", "tanh2", "total",
 ]  # fmt: skip

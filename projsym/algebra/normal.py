@@ -11,7 +11,7 @@ import sympy as sp
 from .generators import Atom, Function, Member, Product, Sym, Word, transpose
 from .poly import ONE, ZERO, Poly, constant, letter
 from .powers import exponential, logarithm, power
-from .scalars import FiniteSum, Inner, ScalarElement, Softmax, tanh2
+from .scalars import FiniteSum, Inner, ScalarElement, Softmax, step, tanh2
 from .sets import DisjointUnion, EmptySet, IndexSet, Singleton, checked_name
 from .sums import fresh, opaque_sum, sum_over
 from .terms import (
@@ -102,6 +102,8 @@ class Normaliser:
                 return self._tanh(self.scalar(e.args[0], env).scaled(Fraction(2)))
             case tanh2():
                 return self._tanh(self.scalar(e.args[0], env) * logarithm(constant(2)))
+            case step():
+                return _opaque("step", self.scalar(e.args[0], env))
             case sp.Max() | sp.Min():
                 args = sorted((self.scalar(a, env) for a in e.args), key=lambda p: p.key)
                 return letter(Function(e.func.__name__, tuple(args), all(p.positive for p in args)))

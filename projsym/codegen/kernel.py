@@ -49,7 +49,7 @@ class Kernel:
         steps = tuple(self.schedule(plain, dtype, target))
         program, bounded = apply(plain, steps), None
         obligations = self.validate(program)
-        free = without_maximum(steps) if target == "c" else None
+        free = without_maximum(plain, steps) if target == "c" else None
         if free:
             bounded = apply(plain, free)
             obligations += self.validate(bounded, "bounded ")

@@ -18,6 +18,7 @@ import sympy as sp
 
 from projsym.algebra.generators import Generator, Total
 from projsym.algebra.poly import Mono, Poly, multiply_monos
+from projsym.algebra.scalars import step
 from projsym.algebra.sets import KEYS
 from projsym.algebra.terms import Vector
 from projsym.derivations.backward import QUERIES
@@ -27,6 +28,8 @@ from .program import Let, Loop, Output, Program, Statement, symbol
 
 INDEX = {"i": sp.Symbol("i", integer=True), "j": sp.Symbol("j", integer=True)}
 """The free index of a gradient of that axis."""
+COSTLY = (sp.tanh, sp.Max, step)
+"""Functions that are named where several weights have them."""
 _SETS = {"i": QUERIES.name, "j": KEYS.name}
 
 
@@ -131,14 +134,21 @@ class _Gradients(_Lowering):
                     break
             names[self.weights[e]] = s
             new[value] = s
-        functions = Counter(f for e in new for f in e.atoms(sp.tanh))
-        shared = sorted((f for f, n in functions.items() if n > 1), key=sp.default_sort_key)
+        costly = Counter(f for e in new for f in {*map(reciprocal, e.atoms(sp.Pow)), *e.atoms(*COSTLY)})
+        shared = sorted((f for f, n in costly.items() if f is not None and n > 1), key=sp.default_sort_key)
         self.functions = {f: symbol(f"f{n}") for n, f in enumerate(shared)}
-        self.weights = {e.xreplace(self.functions): s for e, s in new.items()}
+        self.weights = {self.put(e): s for e, s in new.items()}
         # Row sums of one weight come first, then scalar sums of keys, so that phases of a block are few.
         sums = [replace(s, weight=names[s.weight]) for s in self.sums.values()]
         self.sums = {(s.weight, s.vector, s.over): s for s in sums}
         return made
+
+    def put(self, e: sp.Expr) -> sp.Expr:
+        """An expression with the names of shared functions in it."""
+        powers = {
+            p: self.functions[f] ** -p.exp for p in e.atoms(sp.Pow) if (f := reciprocal(p)) in self.functions
+        }
+        return e.xreplace(powers | self.functions)
 
     def pair_body(self) -> tuple[Statement, ...]:
         """Each weight as soon as its inner products are there: a weight takes less memory than they do."""
@@ -163,6 +173,11 @@ class _Gradients(_Lowering):
         )
 
 
+def reciprocal(p: sp.Pow) -> sp.Expr | None:
+    """``1/x`` for a power ``x**-n`` of a sum, whole `n`: the division that all such powers share."""
+    return 1 / p.base if p.base.is_Add and p.exp.is_Integer and p.exp < 0 else None
+
+
 def _parameter(g: Generator) -> bool:
     return not g.indices and not isinstance(g, Total)
 
@@ -171,7 +186,7 @@ def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """A number and a product of factors, signs canonical; functions count as letters meanwhile."""
     letters = {
         x: sp.Symbol(f"E{n}", positive=isinstance(x, sp.exp))
-        for n, x in enumerate(sorted(e.atoms(sp.exp, sp.tanh), key=sp.default_sort_key))
+        for n, x in enumerate(sorted(e.atoms(sp.exp, *COSTLY), key=sp.default_sort_key))
     }
     number, factors = sp.factor_list(e.xreplace(letters))
     back = {s: x for x, s in letters.items()}

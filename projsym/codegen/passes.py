@@ -47,7 +47,7 @@ def base_two(program: Program) -> Program:
 
 
 def hyperbolic(program: Program) -> Program:
-    """``tanh(x) = tanh2(2*x*log2e)`` in every weight [IV.4t]: the factor is one that `fold_scale` can move."""
+    """``tanh(x) = tanh2(2*x*log2e)`` in every weight [IV.4t]; `fold_scale` can move the factor."""
     known = [s.name for s in program.statements() if isinstance(s, Let) and s.value == 1 / sp.log(2)]
     log2e = known[0] if known else fresh(program, "log2e")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from projsym.codegen.program import exp2, tanh2
+from projsym.codegen.program import exp2, step, tanh2
 
 Name = Callable[[sp.Symbol], str]
 
@@ -134,6 +134,8 @@ def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> s
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):
         return f"EXP2{'_SMALL' if e.args[0] in small else ''}({go(e.args[0])})"
+    if isinstance(e, step):
+        return f"STEP({go(e.args[0])})"
     if isinstance(e, tanh2):
         return f"TANH2({go(e.args[0])})"
     if isinstance(e, sp.Abs):
@@ -142,7 +144,7 @@ def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> s
     for kind, text in ((sp.Max, "MAX"), (sp.Min, "MIN")):
         if isinstance(e, kind):
             return _chain(text, [go(a) for a in _numbers_first(e)])
-    raise Unprintable(e, "sums, products, integer and half powers, exp2, tanh2, Abs, Max, Min")
+    raise Unprintable(e, "sums, products, integer and half powers, exp2, tanh2, step, Abs, Max, Min")
 
 
 def _vector_sum(e: sp.Expr, name: Name, small: frozenset[sp.Expr]) -> str:

@@ -132,11 +132,19 @@ def tangents(program: Program, target: str) -> list[Step]:
     return [hyperbolic()] if found and target == "c" else []
 
 
-def without_maximum(steps: Sequence[Step]) -> list[Step] | None:
-    """The steps for a program whose scores are bounded, None if they have no running maximum to leave out."""
+def without_maximum(program: Program, steps: Sequence[Step]) -> list[Step] | None:
+    """The steps for a program whose scores are bounded, None if they have no running maximum to leave out.
+
+    None too where norms do not bound the scores, as where numbers of a query multiply them.
+    """
     if online() not in steps:
         return None
-    return [*(s for s in steps if s != online()), bounded()]
+    free = [*(s for s in steps if s != online()), bounded()]
+    try:
+        apply(program, free)
+    except ValueError:
+        return None
+    return free
 
 
 def _shifts(program: Program) -> bool:

@@ -1,15 +1,16 @@
 """What ``tanh2`` of a kernel is and loses, proved by ball arithmetic on top of the exponential's certificate.
 
-The C of ``tanh2(z) = 1 - 2/(1 + 2**z)`` [IV.4t] takes the power of two of ``min(z, 100)``, adds one, divides and
-subtracts: three more roundings. With ``E`` the exact power of two and `rho` the relative error of the computed
-one, the quotient ``R = 2/(1 + E)`` is off by factors ``1/(1 + s rho)``, ``s = E/(1 + E)``, and two roundings, and
-the difference ``1 - R`` by one more. The bound is the largest of these over subintervals of ``[-REACH, REACH]``
-on which ``E`` is a ball. Beyond: above, both quotients lie between 0 and ``2**(1 - REACH)`` (the clamp at 100
-included), so the result is within one rounding of 1 and that much; below, ``E`` is less than half a unit
-roundoff and ``1 + E`` rounds to 1, so the result is -1, off by at most ``2 E``.
+The C of ``tanh2(z) = 1 - 2/(1 + 2**z)`` [IV.4t] takes the power of two of ``min(z, 100)``, adds one, divides
+and subtracts: three more roundings. With ``E`` the exact power of two and `rho` the relative error of the
+computed one, the quotient ``R = 2/(1 + E)`` is off by a factor ``1/(1 + s rho)``, ``s = E/(1 + E)``, and two
+roundings, and the difference ``1 - R`` by one more. The bound is the largest of these over subintervals of
+``[-REACH, REACH]`` on which ``E`` is a ball. Beyond: above, both quotients lie between 0 and
+``2**(2 - REACH)`` (the clamp at 100 included), so the result is within one rounding of 1 and that much;
+below, ``E`` is less than half a unit roundoff and ``1 + E`` rounds to 1, so the result is -1, off by at most
+``2 E``.
 
-The error is absolute: near zero ``1 - R`` cancels, and nothing is said relative to ``tanh2(z)`` itself. It is of
-the function at the *computed* argument ``z``; rounding of the argument is the caller's.
+The error is absolute: near zero ``1 - R`` cancels, and nothing is said relative to ``tanh2(z)`` itself. It is
+of the function at the *computed* argument ``z``; rounding of the argument is the caller's.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Certificate:
 def certificate(dtype: str) -> Certificate:
     """The bound for ``"float32"`` or ``"float64"``; it holds with and without fused multiply-adds.
 
-    It cannot see a compiled kernel that does other operations (tests measure that), or another ``tanh``, such as
-    NumPy's. Raises ValueError for another dtype.
+    It cannot see a compiled kernel that does other operations (tests measure that), or another ``tanh``, such
+    as NumPy's. Raises ValueError for another dtype.
     """
     exponential = exp2_certificate(dtype)
     with ctx.workprec(_BITS):

@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy as sp
 
-from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax, tanh2
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax, step, tanh2
 from projsym.algebra.sets import DisjointUnion, EmptySet, IndexSet, Singleton
 from projsym.algebra.terms import (
     LinearMap,
@@ -145,6 +145,8 @@ class Printer:
                 return s.power(self.show(e.base, n, ATOM), self.show(e.exp, n)), POW
             case tanh2():
                 return self.show(sp.tanh(e.args[0] * sp.log(2) / 2), n), ATOM
+            case step():
+                return s.call("step", self.show(e.args[0], n)), ATOM
         if e is sp.S.Exp1:
             return "e", ATOM
         if type(e).__name__ == "exp2":
