@@ -28,7 +28,7 @@ from .program import Let, Loop, Output, Program, Statement, symbol
 
 INDEX = {"i": sp.Symbol("i", integer=True), "j": sp.Symbol("j", integer=True)}
 """The free index of a gradient of that axis."""
-COSTLY = (sp.tanh, sp.Max, step)
+COSTLY = (sp.exp, sp.tanh, sp.Max, step)
 """Functions that are named where several weights have them."""
 _SETS = {"i": QUERIES.name, "j": KEYS.name}
 
@@ -186,10 +186,16 @@ def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """A number and a product of factors, signs canonical; functions count as letters meanwhile."""
     letters = {
         x: sp.Symbol(f"E{n}", positive=isinstance(x, sp.exp))
-        for n, x in enumerate(sorted(e.atoms(sp.exp, *COSTLY), key=sp.default_sort_key))
+        for n, x in enumerate(sorted(e.atoms(*COSTLY), key=sp.default_sort_key))
     }
-    number, factors = sp.factor_list(e.xreplace(letters))
+    e = e.xreplace(letters)
     back = {s: x for x, s in letters.items()}
+    below = {p.base for p in e.atoms(sp.Pow) if p.exp.is_number and p.exp.is_negative}
+    for n, base in enumerate(sorted(below, key=sp.default_sort_key)):
+        inverse = sp.Symbol(f"I{n}", positive=base.is_positive)
+        e = e.xreplace({p: inverse**-p.exp for p in e.atoms(sp.Pow) if p.base == base and p.exp.is_negative})
+        back[inverse] = 1 / base.xreplace(back)
+    number, factors = sp.factor_list(e)
     out: list[sp.Expr] = []
     for f, power in factors:
         sign = f.could_extract_minus_sign()
