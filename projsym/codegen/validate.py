@@ -100,7 +100,9 @@ class Validator:
                     self.key_loop(inside)
                 case Loop(axis, inside, ranged=ranged):
                     if ranged:
-                        raise ProofError(f"{self.program.name}: a ranged loop over {axis} without sums over keys")
+                        raise ProofError(
+                            f"{self.program.name}: a ranged loop over {axis} without sums over keys"
+                        )
                     if axis in axes:
                         raise ProofError(f"{self.program.name}: a loop over {axis} inside one over {axis}")
                     self.execute(inside, axes + axis)
