@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from projsym.errors import CompilerError
-from projsym.runtime import cache, compiler
+from projsym.runtime import cache, compiler, host
 from projsym.runtime.layout import Array, address, heads, ready
 from projsym.runtime.manifest import Entry
 from projsym.runtime.threads import threads_for_call
@@ -81,7 +81,7 @@ class CKernel:
         for (name, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
             rows = n if axes == "i" else m
             shape = (*lead, rows, self.sizes[feature]) if feature else (*lead, rows)
-            outputs.append(None if name in skip else np.empty(shape, self.dtype))
+            outputs.append(None if name in skip else host.empty(shape, self.dtype))
         arguments += [None if o is None else address(o) for o in outputs]
         count = 1
         for length in lead:
