@@ -272,3 +272,10 @@ def test_scale_and_sigma_exclude_each_other() -> None:
         projsym.project_backward(q, q, q, out, lse, scale=1.0, sigma=1.0)
     with pytest.raises(ValueError, match="key_bias: given shape"):
         projsym.project_backward(q, q, q, out, lse, key_bias=normal(5))
+
+
+@pytest.mark.parametrize("n, m", [(0, 3), (3, 0), (0, 0)])
+def test_the_bound_has_the_shapes_of_empty_gradients(n: int, m: int) -> None:
+    bound = backward_bound(normal(2, n, 5), normal(2, n, 4), normal(2, m, 4), normal(2, m, 5))
+    assert {x: b.shape for x, b in bound.items()} == {"dq": (2, n, 4), "dk": (2, m, 4), "dv": (2, m, 5)}
+    assert all(not b.any() or np.isfinite(b).all() for b in bound.values())

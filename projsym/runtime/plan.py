@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from projsym.runtime import manifest
+from projsym.runtime import host, manifest
 from projsym.runtime.layout import Array, Ranges, address, heads, ready, usable
 from projsym.runtime.threads import SMALL, threads_for_call
 
@@ -106,7 +106,7 @@ class Plan:
         outputs: list[Array | None] = []
         for at, shape in self._outputs:
             if shape:
-                out = np.empty(shape, self._dtype)
+                out = host.empty(shape, self._dtype)
                 words[at] = _memory(out)
                 outputs.append(out)
             else:
