@@ -26,7 +26,7 @@ from projsym.proof.laws import (
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, shown
 
-from .notation import Z, bias, k, scale, unit, v, σ
+from .notation import Z, bias, cap, k, scale, unit, v, σ
 
 QUERIES = IndexSet("queries")
 """The set of queries, i = 1…n; a loss is a sum over it."""
@@ -42,7 +42,8 @@ Pairwise = Callable[[Any, Any], Any]
 class Scores:
     """A family of scores ``of(i, j)`` and its partial derivatives, which the theorem proves.
 
-    parameters: for each scalar parameter the derivative by it; key_scalars: for each number a key.
+    parameters: for each scalar parameter the derivative by it; key_scalars, query_scalars: for each number a
+    key or a query. A family of weights, ``of(i, j) >= 0``, has the same fields.
     """
 
     of: Pairwise
@@ -50,6 +51,42 @@ class Scores:
     by_key: Callable[[Any, Any], Vector]
     parameters: Mapping[sp.Symbol, Pairwise] = field(default_factory=dict)
     key_scalars: Mapping[ScalarFamily, Pairwise] = field(default_factory=dict)
+    query_scalars: Mapping[ScalarFamily, Pairwise] = field(default_factory=dict)
+
+    def directions(self, values: VectorFamily) -> dict[Any, Any]:
+        """The direction of every argument: ``Dx`` for `x`."""
+        found: dict[Any, Any] = {queries: VectorFamily("Dq"), k: VectorFamily("Dk")}
+        found |= {p: sp.Symbol(f"D{p.name}", real=True) for p in self.parameters}
+        found |= {b: ScalarFamily(f"D{b.name}") for b in (*self.key_scalars, *self.query_scalars)}
+        return found if values is k else found | {values: VectorFamily(f"D{values.name}", values.space)}
+
+    def paired(self, values: VectorFamily, g: VectorFamily, weight: Pairwise, through: Pairwise) -> Any:
+        """The gradients paired with their directions: those by `values` from the normalised weights, all
+        others from what each pair's derivatives are multiplied by."""
+        along, tied = self.directions(values), values is k
+
+        def by_key(j: Any) -> Vector:
+            weights = total(lambda i: through(i, j) * self.by_key(i, j), QUERIES)
+            return weights + total(lambda i: weight(i, j) * g[i], QUERIES) if tied else weights
+
+        def scored(i: Any, slope: Pairwise) -> sp.Expr:
+            return total(lambda j: through(i, j) * slope(i, j))
+
+        def numbered(j: Any, slope: Pairwise) -> sp.Expr:
+            return total(lambda i: through(i, j) * slope(i, j), QUERIES)
+
+        line = total(
+            lambda i: inner(total(lambda j: through(i, j) * self.by_query(i, j)), along[queries][i]), QUERIES
+        ) + total(lambda j: inner(by_key(j), along[k][j]))
+        if not tied:
+            line += total(lambda j: inner(total(lambda i: weight(i, j) * g[i], QUERIES), along[values][j]))
+        for p, slope in self.parameters.items():
+            line += along[p] * total(lambda i: scored(i, slope), QUERIES)  # noqa: B023
+        for b, slope in self.key_scalars.items():
+            line += total(lambda j: numbered(j, slope) * along[b][j])  # noqa: B023
+        for b, slope in self.query_scalars.items():
+            line += total(lambda i: scored(i, slope) * along[b][i], QUERIES)  # noqa: B023
+        return line
 
 
 def backward_theorem(
@@ -71,42 +108,12 @@ def backward_theorem(
 
     saved_lse = definition(lse, log_sum, "lse_i = log Σ_l exp(scores_il), saved by the forward pass")
     saved_out = definition(out, mean, "out_i = Σ_j softmax_j(scores_ij) v_j, saved by the forward pass")
-    tied = values is k
-    along_query, along_key = VectorFamily("Dq"), VectorFamily("Dk")
-    along_value = VectorFamily(f"D{values.name}", values.space)
-    along_parameter = {p: sp.Symbol(f"D{p.name}", real=True) for p in scores.parameters}
-    along_scalar = {b: ScalarFamily(f"D{b.name}") for b in scores.key_scalars}
 
     def paired(weight: Pairwise, residual: Pairwise) -> Any:
-        """The gradients paired with their directions, from weights ``w_ij`` and residuals ``r_ij``."""
+        """The gradients from weights ``w_ij`` and residuals ``r_ij``."""
+        return scores.paired(values, g, weight, lambda i, j: weight(i, j) * residual(i, j))
 
-        def through(i: Any, j: Any) -> Any:
-            return weight(i, j) * residual(i, j)
-
-        def by_key(j: Any) -> Vector:
-            weights = total(lambda i: through(i, j) * scores.by_key(i, j), QUERIES)
-            return weights + total(lambda i: weight(i, j) * g[i], QUERIES) if tied else weights
-
-        def scored(i: Any, slope: Pairwise) -> Callable[[Any], Any]:
-            return lambda j: through(i, j) * slope(i, j)
-
-        def numbered(j: Any, slope: Pairwise) -> sp.Expr:
-            return total(lambda i: through(i, j) * slope(i, j), QUERIES)
-
-        line = total(
-            lambda i: inner(total(lambda j: through(i, j) * scores.by_query(i, j)), along_query[i]), QUERIES
-        ) + total(lambda j: inner(by_key(j), along_key[j]))
-        if not tied:
-            line += total(lambda j: inner(total(lambda i: weight(i, j) * g[i], QUERIES), along_value[j]))
-        for p, slope in scores.parameters.items():
-            line += along_parameter[p] * total(lambda i: total(scored(i, slope)), QUERIES)  # noqa: B023
-        for b, slope in scores.key_scalars.items():
-            line += total(lambda j: numbered(j, slope) * along_scalar[b][j])  # noqa: B023
-        return line
-
-    directions: dict[Any, Any] = {queries: along_query, k: along_key, **along_parameter, **along_scalar}
-    if not tied:
-        directions[values] = along_value
+    directions = scores.directions(values)
 
     def chain() -> Iterator[Any]:
         loss = total(lambda i: inner(g[i], mean(i)) + lse_gradient[i] * log_sum(i), QUERIES)
@@ -173,6 +180,26 @@ masked_scores = replace(dot_scores(True, True), parameters={})
 attention_backward = backward_theorem(
     "attention_backward", "Backward of scaled dot-product attention", attention_scores, v
 )
+
+
+def softcap_scores(masked: bool = False) -> Scores:
+    """``cap tanh(scale ⟨q_i, k_j⟩/cap)``, scale and cap fixed; biases of keys and pairs if `masked`."""
+    more = added(masked, masked)
+
+    def slope(i: Any, j: Any) -> Any:
+        return scale * (1 - sp.tanh(scale * inner(queries[i], k[j]) / cap) ** 2)
+
+    return Scores(
+        lambda i, j: cap * sp.tanh(scale * inner(queries[i], k[j]) / cap) + more(i, j),
+        lambda i, j: slope(i, j) * k[j],
+        lambda i, j: slope(i, j) * queries[i],
+        key_scalars={bias: lambda i, j: sp.S.One} if masked else {},
+    )
+
+
+attention_softcap_backward = backward_theorem(
+    "attention_softcap_backward", "Backward of attention with soft-capped scores", softcap_scores(), v
+)
 project_dot_backward = backward_theorem(
     "project_dot_backward", "Backward of the projection, dot-product form", dot_scores(False), k
 )
@@ -208,4 +235,10 @@ project_gaussian_masked_backward = backward_theorem(
     "Backward of the projection, Gaussian form, with biases of pairs and of keys",
     gaussian_scores(True, True),
     k,
+)
+attention_softcap_masked_backward = backward_theorem(
+    "attention_softcap_masked_backward",
+    "Backward of attention with soft-capped scores, biases of pairs and of keys",
+    softcap_scores(True),
+    v,
 )

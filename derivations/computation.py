@@ -13,6 +13,7 @@ from projsym.proof.laws import (
     disjoint_union,
     distributivity,
     exponential_law,
+    hyperbolic,
     powers_of_two,
     softmax_definition,
 )
@@ -20,7 +21,7 @@ from projsym.proof.text import text
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, theorem
 
-from .notation import Z, bias, k, q, scale, unit, v, σ
+from .notation import Z, bias, cap, k, q, scale, unit, v, σ
 
 ONLINE = (
     "M. Milakov and N. Gimelshein, Online normalizer calculation for softmax (arXiv 1805.02867), 2018",
@@ -145,6 +146,14 @@ def base_two() -> Iterator[Any]:
     yield by(powers_of_two), exp2(t / sp.log(2))
 
 
+@theorem("IV.4t", "The hyperbolic tangent in base two")
+def hyperbolic_base_two() -> Iterator[Any]:
+    """One power of two and one division. The exponential's error counts at most half, as E/(1 + E)² <= 1/4;
+    `projsym.codegen.tanh2.certificate` proves how much the result is off by, absolutely."""
+    yield sp.tanh(t)
+    yield by(hyperbolic, powers_of_two), 1 - 2 / (1 + exp2(2 * t / sp.log(2)))
+
+
 lse = sp.Symbol("lse", real=True)
 KERNEL_PREFIX = "IV.6/"
 
@@ -172,6 +181,12 @@ def kernel_theorem(
 
 attention = kernel_theorem(
     "attention", "Scaled dot-product attention from its log-sum-exp", lambda j: scale * inner(q, k[j]), v
+)
+attention_softcap = kernel_theorem(
+    "attention_softcap",
+    "Attention with soft-capped scores",
+    lambda j: cap * sp.tanh(scale * inner(q, k[j]) / cap),
+    v,
 )
 project_dot = kernel_theorem(
     "project_dot", "Projection, dot-product form", lambda j: scale * inner(q, k[j]), k
@@ -211,4 +226,10 @@ project_gaussian_masked = kernel_theorem(
     "Projection, Gaussian form, with a number added to every score, and one to every key's",
     lambda j: -norm2(q - k[j]) / (2 * σ**2) + bias[j] + inner(pair_bias, unit[j]),
     k,
+)
+attention_softcap_masked = kernel_theorem(
+    "attention_softcap_masked",
+    "Attention with soft-capped scores, a number added to every score, and one to every key's",
+    lambda j: cap * sp.tanh(scale * inner(q, k[j]) / cap) + bias[j] + inner(pair_bias, unit[j]),
+    v,
 )

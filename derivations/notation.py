@@ -15,6 +15,8 @@ v = VectorFamily("v", F)
 τ = sp.Symbol("τ", positive=True)
 σ = sp.Symbol("sigma", positive=True)
 scale = sp.Symbol("scale", real=True)
+cap = sp.Symbol("cap", positive=True)
+"""The bound of soft-capped scores."""
 bias = ScalarFamily("key_bias")
 
 i, j = index("i"), index("j")

@@ -16,10 +16,15 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
+    from projsym.own import compile
 
 __version__ = "0.1.0"
 
-_LAZY: dict[str, str] = {"Folded": "projsym.folding", "fold": "projsym.folding"}
+_LAZY: dict[str, str] = {
+    "Folded": "projsym.folding",
+    "compile": "projsym.own",
+    "fold": "projsym.folding",
+}
 """Public name -> module that defines it, imported on first use."""
 
 __all__ = [
@@ -29,6 +34,7 @@ __all__ = [
     "__version__",
     "attention",
     "attention_backward",
+    "compile",
     "fold",
     "get_num_threads",
     "merge",

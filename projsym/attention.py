@@ -133,13 +133,13 @@ def project(
     if call.mask is not None and (call.mask.ranges is not None or call.mask.pairs is not None):
         public = {"q": "q", "k": "k"}
         out, lse = masked.forward(
-            name, public, call.arrays, parameter, (("d", d),), call.lead, backend, call.mask
+            name, public, call.arrays, (parameter,), (("d", d),), call.lead, backend, call.mask
         )
         return (out, lse) if return_lse else out
     arrays = dict(call.arrays)
     if call.mask is not None and call.mask.key_bias is not None:
         name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
-    out, lse = _run(name, arrays, parameter, (("d", d),), call.lead, backend, return_lse, layout, made)
+    out, lse = _run(name, arrays, (parameter,), (("d", d),), call.lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -154,6 +154,7 @@ def attention(
     scale: float | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: ArrayLike | None = ...,
     past_key: ArrayLike | None = ...,
@@ -173,6 +174,7 @@ def attention(
     scale: float | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: ArrayLike | None = ...,
     past_key: ArrayLike | None = ...,
@@ -191,6 +193,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
     *,
+    softcap: float | None = None,
     window: Window | None = None,
     key_bias: ArrayLike | None = None,
     past_key: ArrayLike | None = None,
@@ -229,6 +232,7 @@ def attention(
     (`projsym.masks`): up to its own; from ``left`` before to ``right`` after, None for no limit; the first so
     many. kv_lengths: integers of a shape that the leading axes begin with, (batch,) for (batch, heads, n, d).
     Restrictions may be combined.
+    softcap: a number > 0; scores s become ``softcap * tanh(s / softcap)`` before anything is added.
     enable_gqa: axis -3 is that of heads; each of `key` and `value` is read by a group of those of `query`.
     key_bias: (..., m), added to the scores of a key; -inf hides it.
     past_key (..., p, d), past_value (..., p, dv): keys and values before those given (joined by a copy); then
@@ -241,7 +245,7 @@ def attention(
     """
     given: tuple[Any, ...] = (query, key, value)
     layout, plan, made = None, None, None
-    biased = attn_mask is not None or key_bias is not None
+    biased = attn_mask is not None or key_bias is not None or softcap is not None
     ranged = window is not None or kv_lengths is not None or past_key is not None or past_value is not None
     if (
         not biased
@@ -264,19 +268,17 @@ def attention(
     check.length("query", "key", b, -1, d, f"(..., m, {d})")
     check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
     check.no_dropout(dropout_p)
-    parameter = default_scale(scale, d)
+    name, parameters = capped("attention", softcap, default_scale(scale, d))
     sizes = (("d", d), ("dv", dv))
     call = Call.of(
         a, b, c, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
     )
     if call.mask is None:
         arrays, lead = call.arrays, call.lead
-        out, lse = _run("attention", arrays, parameter, sizes, lead, backend, return_lse, layout, made)
+        out, lse = _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
     else:
         public = {"q": "query", "k": "key", "v": "value"}
-        out, lse = masked.forward(
-            "attention", public, call.arrays, parameter, sizes, call.lead, backend, call.mask
-        )
+        out, lse = masked.forward(name, public, call.arrays, parameters, sizes, call.lead, backend, call.mask)
     if call.groups is not None:
         out, lse = call.groups.join(out, 2), call.groups.join(lse, 1) if return_lse else lse
     return (out, lse) if return_lse else out
@@ -289,10 +291,17 @@ def default_scale(scale: Any, d: int) -> float:
     return check.real("scale", scale)
 
 
+def capped(name: str, softcap: Any, scale: float) -> tuple[str, tuple[float, ...]]:
+    """The kernel of `name` with a soft cap or without, and its parameters."""
+    if softcap is None:
+        return name, (scale,)
+    return f"{name}_softcap", (check.real("softcap", softcap, positive=True), scale)
+
+
 def _run(
     name: str,
     arrays: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: tuple[tuple[str, int], ...],
     lead: tuple[int, ...],
     backend: str | None,
@@ -309,7 +318,7 @@ def _run(
     given = arrays
     arrays, sizes = masked.widened(arrays, sizes)
     kind = "float32" if dtype == check.FLOAT32 else "float64"
-    call = (name, lead, arrays, (parameter,), kind, sizes, backend)
+    call = (name, lead, arrays, parameters, kind, sizes, backend)
     skip = () if return_lse else ("lse",)
     (out, lse), status = made or run(*call, skip=skip, key=None if narrow else layout)
     if lse is None and status > 0:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from projsym import masked
-from projsym.attention import Backend, default_scale
+from projsym.attention import Backend, capped, default_scale
 from projsym.errors import refused
 from projsym.masked import Call
 from projsym.masks import Window
@@ -37,6 +37,7 @@ def attention_backward(
     scale: float | None = None,
     enable_gqa: bool = False,
     *,
+    softcap: float | None = None,
     window: Window | None = None,
     key_bias: ArrayLike | None = None,
     past_key: ArrayLike | None = None,
@@ -79,9 +80,9 @@ def attention_backward(
         q, k, v, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
     )
     saved = _saved(call, g, out, lse, g_lse, dv)
-    parameter = default_scale(scale, d)
+    name, parameters = capped("attention", softcap, default_scale(scale, d))
     public = {"q": "query", "k": "key", "v": "value"}
-    made = _run("attention", public, call, saved, parameter, (("d", d), ("dv", dv)), backend)
+    made = _run(name, public, call, saved, parameters, (("d", d), ("dv", dv)), backend)
     grads = [_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), _shared(call, made["dv"], "v")]
     past = call.past or 0
     found = [grads[0], *(x[..., past:, :] if past else x for x in grads[1:])]
@@ -143,7 +144,7 @@ def project_backward(
         name, by, parameter = "project_dot", "dscale", default_scale(scale, d)
     call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths)
     saved = _saved(call, g, out, lse, g_lse, d)
-    made = _run(name, {"q": "q", "k": "k"}, call, saved, parameter, (("d", d),), backend)
+    made = _run(name, {"q": "q", "k": "k"}, call, saved, (parameter,), (("d", d),), backend)
     # The part of each query is of the inputs' dtype; they are added in double and rounded once.
     whole = np.asarray(made[by].sum(axis=-1, dtype=np.float64)).astype(a.dtype)
     first = (_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), whole)
@@ -179,18 +180,18 @@ def _run(
     public: dict[str, str],
     call: Call,
     saved: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: masked.Sizes,
     backend: str | None,
 ) -> dict[str, Array]:
     """The outputs of a backward kernel by name, or the error that they mean."""
-    made = _outputs(name, call.arrays, call, saved, parameter, sizes, backend)
+    made = _outputs(name, call.arrays, call, saved, parameters, sizes, backend)
     # A sum is NaN or infinite if an addend is; only then does one look closer.
     if all(masked.finite(a) or np.isfinite(a).all() for a in made.values()):
         return made
     arrays = call.arrays if call.mask is None else masked.cleaned(call.arrays, call.lead, call.mask)
     if arrays is not call.arrays:
-        made = _outputs(name, arrays, call, saved, parameter, sizes, backend)
+        made = _outputs(name, arrays, call, saved, parameters, sizes, backend)
         if all(np.isfinite(a).all() for a in made.values()):
             return made
     given = {x: (public.get(x, x), a) for x, a in (arrays | saved).items() if x != "lse"}
@@ -203,7 +204,7 @@ def _outputs(
     arrays: dict[str, Array],
     call: Call,
     saved: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: masked.Sizes,
     backend: str | None,
 ) -> dict[str, Array]:
@@ -213,7 +214,7 @@ def _outputs(
     wide, wider = masked.widened(given | saved, sizes)
     ranges = call.mask.ranges if call.mask else None
     kernel += "_backward"
-    outputs, status = run(kernel, call.lead, wide, (parameter,), q.dtype.name, wider, backend, ranges=ranges)
+    outputs, status = run(kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges)
     if status < 0:
         raise MemoryError(f"{kernel}: no memory for the work space of {q.dtype} queries of shape {q.shape}")
     narrow = {feature for feature, size in sizes if size == 0}

@@ -34,6 +34,8 @@ class Kernel:
     blocks: int
     depth: int
     sequential: bool
+    cap: float | None  # base 2: soft-capped scores are ``cap * tanh(score / cap)``
+    tanh_error: float  # absolute
 
     @property
     def sum_is_positive(self) -> bool:
@@ -62,6 +64,8 @@ def arguments(
     depth: int | None,
     exp_error: float | None,
     sequential: bool,
+    softcap: float | None = None,
+    tanh_error: float | None = None,
 ) -> tuple[Kernel, tuple[int, ...]]:
     """The kernel's constants and the broadcast leading shape, or the errors that `forward_bound` names."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
@@ -87,7 +91,28 @@ def arguments(
     except ValueError as error:
         shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in arrays.items())
         raise ValueError(f"leading axes do not broadcast: {shapes}") from error
-    return _kernel(d, m, scale, sigma, bias is not None, kind, block, depth, exp_error, sequential), lead
+    biased = bias is not None
+    capped = _cap(softcap, tanh_error, sigma, biased, kind)
+    return _kernel(d, m, scale, sigma, biased, kind, block, depth, exp_error, sequential, *capped), lead
+
+
+def _cap(
+    softcap: float | None, tanh_error: float | None, sigma: float | None, biased: bool, dtype: np.dtype[Any]
+) -> tuple[float | None, float]:
+    """The bound of the scores in base 2, and the absolute error of the hyperbolic tangent."""
+    if softcap is None:
+        return None, 0.0
+    if sigma is not None or biased:
+        raise ValueError("softcap: given with sigma or key_bias, allowed is the plain dot product")
+    if not (math.isfinite(softcap) and 1e-30 < softcap < 1e30):
+        raise ValueError(f"softcap: got {softcap}, allowed are numbers between 1e-30 and 1e30")
+    if tanh_error is None:
+        from projsym.codegen.tanh2 import certificate
+
+        tanh_error = certificate(dtype.name).error
+    if not 0 <= tanh_error < 0.5:
+        raise ValueError(f"tanh_error: got {tanh_error}, allowed are numbers from 0 to below 1/2")
+    return softcap * LOG2E, tanh_error
 
 
 def _kernel(
@@ -101,6 +126,8 @@ def _kernel(
     depth: int | None,
     exp_error: float | None,
     sequential: bool,
+    cap: float | None = None,
+    tanh_error: float = 0.0,
 ) -> Kernel:
     if scale is not None and sigma is not None:
         raise ValueError(f"scale, sigma: got {scale} and {sigma}, one of them at most is allowed")
@@ -139,6 +166,8 @@ def _kernel(
         blocks=max(1, -(-m // block)),
         depth=m if depth is None else depth,
         sequential=sequential,
+        cap=cap,
+        tanh_error=tanh_error,
     )
 
 

@@ -47,6 +47,13 @@ def row_bounds(q: Doubles, k: Doubles, bias: Doubles, place: NDArray[np.intp], k
     top = score.max(1, keepdims=True)
     # `own` bounds the error of `score` as it is computed here, and of its differences.
     own = (2 * d + 32) * U64 * (product + norm + np.abs(shift) + np.abs(top))
+    if kernel.cap is not None:
+        # The slope of cap*tanh(score/cap) is at most 1; its product with the cap has three roundings.
+        cap, lost = kernel.cap, kernel.tanh_error
+        score = cap * np.tanh(score / cap)
+        error = error + cap * (lost + kernel.gamma(3) * (1 + lost)) + kernel.least * (1 + cap)
+        top = score.max(1, keepdims=True)
+        own = own + 64 * U64 * cap
     reach = error + own
     low, high = (score - reach).max(1, keepdims=True), (score + reach).max(1, keepdims=True)
     flushed = score + reach - low <= kernel.lowest

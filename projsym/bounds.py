@@ -20,6 +20,8 @@ or without FMA; the output is the one sum over the other, by division or by the 
    absolute values of its terms, which is what `forward_bound` computes, pair by pair. Where the order is
    known (`sequential`), an addition loses at most ``u`` of its result, so that the partial sums take the
    place of ``γ_d`` times all products; ``c`` is one factor of the sum, not one of each product.
+   A soft cap, ``s -> C tanh(s/C)`` with ``C = log2(e) softcap``, has slopes of at most 1 and adds ``C`` times
+   the error of the tangent and three roundings (of ``C``, of the tangent's argument, of the product).
 2. *Weights.* The arguments of the exponentials that act on key ``j``, first ``s_j - M``, then the
    differences of maxima, telescope, and have one sign: their rounding errors sum to at most
    ``u (M_last - s_j)`` however many blocks there are. Each exponential is off by a factor
@@ -89,6 +91,8 @@ def forward_bound(
     depth: int | None = None,
     exp_error: float | None = None,
     sequential: bool = False,
+    softcap: float | None = None,
+    tanh_error: float | None = None,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -111,6 +115,8 @@ def forward_bound(
     sequential: the order of the generated C kernels, which gives a much smaller bound: the products of a
         score are added in the order of the features, the keys of a block in their order, from zero, to one
         accumulator each; a block starts at every multiple of `block`; ``exp2(0)`` is 1.
+    softcap: bound of soft-capped scores, ``softcap * tanh(scale ⟨q, k⟩ / softcap)``; not with `sigma` or
+        `key_bias`. tanh_error: absolute error of the kernel's ``tanh``, by default the certified one.
 
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
@@ -119,7 +125,9 @@ def forward_bound(
     ValueError for shapes that do not match, values that are not finite, `scale` together with `sigma`, and
     parameters out of range; OverflowError if the scale factor does not fit the kernel's type.
     """
-    kernel, lead = arguments(q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential)
+    kernel, lead = arguments(
+        q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error
+    )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
         with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
@@ -141,6 +149,8 @@ def lse_bound(
     depth: int | None = None,
     exp_error: float | None = None,
     sequential: bool = False,
+    softcap: float | None = None,
+    tanh_error: float | None = None,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -153,7 +163,9 @@ def lse_bound(
     of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0.
     """
     none = k[..., :0] if k.ndim > 1 else k  # values without features
-    kernel, lead = arguments(q, k, none, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential)
+    kernel, lead = arguments(
+        q, k, none, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error
+    )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
         for at, qs, ks, bias, vs, place in heads(q, k, none, key_bias, lead):

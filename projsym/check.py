@@ -21,6 +21,7 @@ from projsym.proof.evaluate import Evaluator
 from projsym.proof.instance import SMALL, Instance
 from projsym.proof.oracle import PRECISION, unfold
 from projsym.proof.verdict import ProofError
+from projsym.runtime.dispatch import run
 from projsym.runtime.manifest import load
 
 Array = NDArray[Any]
@@ -29,7 +30,7 @@ SIZES = ((0, 3, 7), (2, 0, 7), (1, 1, 7), (2, 5, 7), (3, 127, 7), (2, 129, 7), (
 """Default (queries, keys, features): none, one, below and above a block, whole vectors and tails."""
 
 NUMPY_EXP_ERROR = {"float32": 2.0**-21, "float64": 2.0**-50}
-"""Assumed relative error of NumPy's exp2: 8 units in the last place. Stated, not certified."""
+"""Assumed relative error of NumPy's exp2 and tanh: 8 units in the last place. Stated, not certified."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,22 @@ def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> di
 def call(kernel: str, given: dict[str, Any], backend: str) -> tuple[Array, Array]:
     """The public function that reaches a kernel: its output and log-sum-exp."""
     options = {name: given[name] for name in ("scale", "sigma", "key_bias") if name in given}
+    if kernel == "attention_softcap":
+        arrays = {x: given[x] for x in ("q", "k", "v")}
+        sizes = (("d", given["q"].shape[-1]), ("dv", given["v"].shape[-1]))
+        parameters = [given[x.name] for x in load()[kernel].parameters]
+        (out, lse), _ = run(kernel, (), arrays, parameters, out_type(given), sizes, backend)
+        assert out is not None and lse is not None  # none is skipped
+        return out, lse
     if kernel == "attention":
         q, k, v = given["q"], given["k"], given["v"]
         return projsym.attention(q, k, v, return_lse=True, backend=backend, **options)  # type: ignore[call-overload,no-any-return]
     return projsym.project(given["q"], given["k"], return_lse=True, backend=backend, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def out_type(given: dict[str, Any]) -> str:
+    """The name of the dtype of the arguments."""
+    return str(given["q"].dtype)
 
 
 def exact(kernel: Kernel, given: dict[str, Any]) -> tuple[list[list[arb]], list[arb]]:
@@ -147,6 +160,9 @@ def check_kernel(
                 continue
             options: dict[str, Any] = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
             options |= {"exp_error": exp_error, "dtype": dtype}
+            if "cap" in given:
+                error = NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None
+                options |= {"softcap": given["cap"], "tanh_error": error}
             target = "numpy" if backend == "numpy" else f"c/{dtype}"
             options |= load()[kernel.name].order(target, m, max(d, out.shape[-1]))
             bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)

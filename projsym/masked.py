@@ -167,7 +167,7 @@ def choose(name: str, arrays: dict[str, Array], mask: Mask) -> tuple[str, dict[s
     bias, pairs = mask.key_bias, mask.pairs
     if pairs is None and bias is None:
         return name, arrays
-    if pairs is None and bias is not None and name != "attention":
+    if pairs is None and bias is not None and name.startswith("project"):
         return f"{name}_biased", arrays | {"key_bias": bias}
     none = np.zeros(mask.m, arrays["q"].dtype)
     pairs = np.broadcast_to(none, (mask.n, mask.m)) if pairs is None else pairs
@@ -178,7 +178,7 @@ def forward(
     name: str,
     public: dict[str, str],
     arrays: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: Sizes,
     lead: tuple[int, ...],
     backend: str | None,
@@ -189,7 +189,7 @@ def forward(
     public: by the kernel's name for it, an argument's own. Raises ValueError for inputs that are not finite
     where a query sees them (values may be), OverflowError for scores out of range.
     """
-    out, lse = _run(name, arrays, parameter, sizes, lead, backend, mask)
+    out, lse = _run(name, arrays, parameters, sizes, lead, backend, mask)
     if finite(out) and finite(lse):
         return out, lse
     blind = np.broadcast_to(mask.blind() if mask.m else np.True_, lse.shape)
@@ -199,7 +199,7 @@ def forward(
     if "v" in arrays and not np.isfinite(clean["v"]).all():
         poison = clean["v"]
         clean = clean | {"v": np.where(np.isfinite(poison), poison, poison.dtype.type(0))}
-    out, lse = _run(name, clean, parameter, sizes, lead, backend, mask)
+    out, lse = _run(name, clean, parameters, sizes, lead, backend, mask)
     if not (np.isfinite(out).all() and _settled(lse, blind)):
         explain({x: (public[x], clean[x]) for x in ("q", "k")}, mask, out.dtype)
     if poison is not None:
@@ -210,7 +210,7 @@ def forward(
 def _run(
     name: str,
     arrays: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: Sizes,
     lead: tuple[int, ...],
     backend: str | None,
@@ -219,7 +219,7 @@ def _run(
     kernel, given = choose(name, arrays, mask)
     wide, wider = widened(given, sizes)
     dtype = arrays["q"].dtype
-    (out, lse), status = run(kernel, lead, wide, (parameter,), dtype.name, wider, backend, ranges=mask.ranges)
+    (out, lse), status = run(kernel, lead, wide, parameters, dtype.name, wider, backend, ranges=mask.ranges)
     if status < 0:
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of {(*lead, mask.n)} rows"

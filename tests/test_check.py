@@ -19,7 +19,8 @@ SIZES = ((2, 0, 7), (1, 1, 7), (3, 9, 5))
 
 @pytest.mark.parametrize("backend", ["c", "numpy"])
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("attention", "float32"), ("project_gaussian_biased", "float64")]
+    ("name", "dtype"),
+    [("attention", "float32"), ("attention_softcap", "float32"), ("project_gaussian_biased", "float64")],
 )
 def test_a_kernel_is_within_its_bound(name: str, dtype: str, backend: str) -> None:
     found = check.check_kernel(KERNELS[name], dtype, backend, SIZES)
@@ -37,6 +38,7 @@ def perturbed(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
         options = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
         target = "numpy" if backend == "numpy" else f"c/{out.dtype.name}"
         options |= {"exp_error": None, "dtype": out.dtype.name}
+        options |= {"softcap": given["cap"]} if "cap" in given else {}
         options |= load()[kernel].order(target, len(given["k"]), out.shape[-1])
         bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
         moved = out.copy()

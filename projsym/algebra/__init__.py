@@ -12,6 +12,8 @@ from .scalars import (
     inner,
     norm2,
     softmax,
+    step,
+    tanh2,
     total,
 )
 from .sets import EMPTY, KEYS, DisjointUnion, IndexSet, Singleton, index
@@ -32,5 +34,5 @@ __all__ = [
     "ALGEBRA", "EMPTY", "KEYS", "Ability", "DisjointUnion", "E", "FiniteSum", "IndexSet", "Inner",
     "LinearMap", "ScalarFamily", "Singleton", "Softmax", "Space", "Theory", "Vector", "VectorFamily",
     "VectorSymbol", "ZeroVector", "attend", "directional", "equal", "exp2", "identity_map", "index", "inner",
-    "norm2", "residual", "softmax", "substitute", "total",
+    "norm2", "residual", "softmax", "step", "substitute", "tanh2", "total",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from .scalars import FiniteSum, Inner, ScalarElement, ScalarFamily, Softmax
+from .scalars import FiniteSum, Inner, ScalarElement, ScalarFamily, Softmax, step
 from .substitute import substitute
 from .terms import (
     Vector,
@@ -27,6 +27,9 @@ from .terms import (
 
 def directional(term: Any, directions: dict[Any, Any]) -> Any:
     """The derivative of a scalar or vector term along `directions`.
+
+    A positive part ``Max(0, x)`` has the derivative of `x` where x > 0 and zero where x < 0: where x = 0 it
+    has none, and what is proved of the result says nothing there.
 
     directions: maps a VectorSymbol to a vector, a VectorFamily to a family of directions, a scalar symbol to
     a scalar. Several entries move together.
@@ -88,6 +91,13 @@ def _scalar(e: sp.Expr, ε: sp.Symbol) -> sp.Expr:
             return e * _scalar(e.args[0], ε)
         case sp.log():
             return _scalar(e.args[0], ε) / e.args[0]
+        case sp.tanh():
+            return (1 - e**2) * _scalar(e.args[0], ε)
+        case sp.Max() if len(e.args) == 2 and sp.S.Zero in e.args:
+            (x,) = (a for a in e.args if a != 0)
+            return step(x) * _scalar(x, ε)
+        case step():
+            return sp.S.Zero
         case sp.Symbol():
             return sp.S.One if e == ε else sp.S.Zero
     raise TypeError(f"no derivative of {e.func.__name__}: it is not differentiable everywhere")

@@ -11,7 +11,7 @@ import sympy as sp
 from .generators import Atom, Function, Member, Product, Sym, Word, transpose
 from .poly import ONE, ZERO, Poly, constant, letter
 from .powers import exponential, logarithm, power
-from .scalars import FiniteSum, Inner, ScalarElement, Softmax
+from .scalars import FiniteSum, Inner, ScalarElement, Softmax, step, tanh2
 from .sets import DisjointUnion, EmptySet, IndexSet, Singleton, checked_name
 from .sums import fresh, opaque_sum, sum_over
 from .terms import (
@@ -98,6 +98,12 @@ class Normaliser:
                 return self._sum(body, j, e.args[2], env)
             case Softmax():
                 return self._softmax(e, env)
+            case sp.tanh():
+                return self._tanh(self.scalar(e.args[0], env).scaled(Fraction(2)))
+            case tanh2():
+                return self._tanh(self.scalar(e.args[0], env) * logarithm(constant(2)))
+            case step():
+                return _opaque("step", self.scalar(e.args[0], env))
             case sp.Max() | sp.Min():
                 args = sorted((self.scalar(a, env) for a in e.args), key=lambda p: p.key)
                 return letter(Function(e.func.__name__, tuple(args), all(p.positive for p in args)))
@@ -111,6 +117,12 @@ class Normaliser:
         if self.theory.can(Ability.EXPONENTIAL):
             return exponential(p)
         return letter(Function("exp", (p,), positive=True)) if p else ONE
+
+    def _tanh(self, twice: Poly) -> Poly:
+        """The hyperbolic tangent of half of `twice`."""
+        if not self.theory.can(Ability.HYPERBOLIC):
+            return _opaque("tanh", twice.scaled(Fraction(1, 2)))
+        return ONE + power(ONE + self._exp(twice), Fraction(-1)).scaled(Fraction(-2))
 
     def _pow(self, e: sp.Pow, env: Env) -> Poly:
         base, exponent = e.args

@@ -72,6 +72,28 @@ class exp2(sp.Function):
         return sp.Pow(2, self.args[0])._eval_evalf(prec)
 
 
+class tanh2(sp.Function):
+    """``(2**x - 1)/(2**x + 1) = tanh(x log(2)/2)``: the hyperbolic tangent in base two."""
+
+    nargs = 1
+    is_real = True
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return sp.tanh(self.args[0] * sp.log(2) / 2)._eval_evalf(prec)
+
+
+class step(sp.Function):
+    """1 where the argument is positive, else 0."""
+
+    nargs = 1
+    is_nonnegative = True
+    is_real = True
+
+    @classmethod
+    def eval(cls, x: sp.Expr) -> sp.Expr | None:
+        return sp.Integer(x > 0) if x.is_Rational else None
+
+
 class ScalarElement(sp.Expr):
     """The member of an indexed family of real numbers: args are the family's name, its sign, the index."""
 

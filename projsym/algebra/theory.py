@@ -24,6 +24,7 @@ class Ability(StrEnum):
     SUMS = "finite sums are linear and may be exchanged"
     UNIONS = "a sum over a disjoint union is the sum of the sums"
     SOFTMAX = "softmax is a quotient of exponentials"
+    HYPERBOLIC = "tanh x = 1 − 2/(1 + exp 2x)"
 
 
 ProductRule = Callable[[Product], Poly | None]

@@ -19,8 +19,9 @@ from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS, prelude
-from projsym.codegen.program import Let, Program
+from projsym.codegen.program import Let, Program, step, tanh2
 from projsym.codegen.scalar_c import power_function, powers
+from projsym.codegen.tanh2 import C as TANH2
 
 
 def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | None = None) -> str:
@@ -68,6 +69,11 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
+    values = [s.value for s in plan.pairs.body if isinstance(s, Let)]
+    if any(e.has(tanh2) for e in values):
+        t.raw(TANH2)
+    if any(e.has(step) for e in values):
+        t("INLINE V STEP(V x) { return CHOOSE(x > 0, SET1((T)1), SET1((T)0)); }")
     _sizes(names, t)
     if plan.pairs.ranged:
         t.raw(c_ranges.PRELUDE)

@@ -17,7 +17,8 @@ from .gradient_kernel import gradient_kernels
 from .kernel import Built, Kernel, operations
 from .numpy_printer import emit_numpy
 from .pass_tree import pair_loop
-from .program import Loop, Node, Output, Program
+from .program import Let, Loop, Node, Output, Program, tanh2
+from .tanh2 import certificate as tangent
 
 GENERATOR = "0.1.0"
 DTYPES = ("float32", "float64")
@@ -88,6 +89,8 @@ def header(b: Built, c: bool = True) -> str:
         lines.append(
             f"exponential degree {k.degree} polynomial, certified relative error at most {k.total:.4e}"
         )
+        if any(isinstance(s, Let) and s.value.has(tanh2) for s in b.program.statements()):
+            lines.append(f"tangent     certified absolute error at most {tangent(b.dtype).error:.4e}")
     return "\n".join(lines)
 
 

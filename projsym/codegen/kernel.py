@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -12,7 +13,7 @@ from projsym.proof.hypotheses import Defined
 from projsym.proof.laws import LAWS, Law
 from projsym.proof.ledger import load
 from projsym.proof.oracle import unfold
-from projsym.proof.prove import require
+from projsym.proof.prove import Proof, require
 from projsym.proof.theorem import REGISTRY, Theorem
 from projsym.proof.verdict import ProofError
 
@@ -44,7 +45,7 @@ class Kernel:
 
     def build(self, dtype: str, target: str = "c") -> Built:
         """Lower, schedule and validate. ProofError unless theorem, citations and program are proved."""
-        require(self.of)
+        required(self.of)
         plain = self.lower()
         steps = tuple(self.schedule(plain, dtype, target))
         program, bounded = apply(plain, steps), None
@@ -86,6 +87,12 @@ class Built:
         return (self.kernel.of, *[t for t in self.cited if isinstance(t, Theorem)])
 
 
+@lru_cache(maxsize=256)
+def required(theorem: Theorem) -> Proof:
+    """The proof of a theorem, once a process; ProofError unless it is proved."""
+    return require(theorem)
+
+
 def resolve(citation: str) -> Theorem | Law:
     """The theorem (proved now) or law that a schedule step cites."""
     if citation in LAWS:
@@ -93,7 +100,7 @@ def resolve(citation: str) -> Theorem | Law:
     load()  # a theorem of one's own may be the first that is imported
     if citation not in REGISTRY:
         raise ProofError(f"a schedule step cites {citation!r}, which is neither a theorem nor a law")
-    require(REGISTRY[citation])
+    required(REGISTRY[citation])
     return REGISTRY[citation]
 
 

@@ -8,7 +8,7 @@ product a :class:`~projsym.codegen.program.Dot`, and there is no case for any pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -27,8 +27,10 @@ from projsym.algebra.generators import (
 )
 from projsym.algebra.normal import TEST, Normaliser
 from projsym.algebra.poly import Mono, Poly
+from projsym.algebra.scalars import step
 from projsym.algebra.sets import KEYS
 from projsym.algebra.terms import Vector
+from projsym.algebra.theory import Ability, Theory
 from projsym.derivations.notation import unit
 
 from .program import Dot, Input, Let, Loop, Output, Program, Statement, Sum, symbol
@@ -38,19 +40,22 @@ class LoweringError(ValueError):
     """The term is not one that a kernel over queries and keys can compute; the message names the part."""
 
 
-def lower(name: str, outputs: Mapping[str, Any]) -> Program:
+def lower(name: str, outputs: Mapping[str, Any], rows: Collection[str] = ()) -> Program:
     """The unscheduled program that computes, for one query, the named vector and scalar terms.
+
+    rows: names of symbols that are numbers of the query; all others are parameters, one number a call.
 
     Raises LoweringError for what is outside ``contraction – map – contraction``: linear maps (fold them into
     the inputs first), sums over two indices at once, sets other than the keys.
     """
-    return _Lowering(name).program(outputs)
+    return _Lowering(name, rows).program(outputs)
 
 
 class _Lowering:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.nf = Normaliser()
+    def __init__(self, name: str, rows: Collection[str] = ()) -> None:
+        self.name, self.rows = name, frozenset(rows)
+        # A hyperbolic tangent stays one: as a quotient of exponentials it could overflow.
+        self.nf = Normaliser(Theory(frozenset(Ability) - {Ability.HYPERBOLIC}))
         self.vectors: dict[str, str] = {}
         self.scalars: dict[str, str] = {}
         self.dots: dict[sp.Symbol, Dot] = {}
@@ -218,7 +223,7 @@ class _Lowering:
     def letter(self, g: Generator, bound: str | None) -> sp.Expr:
         match g:
             case Sym():
-                return self.scalar(g.name, "")
+                return self.scalar(g.name, "i" if g.name in self.rows else "")
             case Member():
                 return self.scalar(g.name, self.axis(g.at, bound, g.key))
             case Product():
@@ -231,8 +236,10 @@ class _Lowering:
                 return sp.Rational(g.value.numerator, g.value.denominator)
             case Function("poly", (p,)):
                 return self.poly(p, bound)
-            case Function("log", (p,)):
-                return sp.log(self.poly(p, bound))
+            case Function("log" | "tanh", (p,)):
+                return getattr(sp, g.name)(self.poly(p, bound))
+            case Function("step", (p,)):
+                return step(self.poly(p, bound))
             case Function("Max" | "Min", arguments):
                 return getattr(sp, g.name)(*[self.poly(p, bound) for p in arguments])
         raise LoweringError(f"{self.name}: no kernel computes {g.key}")

@@ -9,6 +9,7 @@ summed apart and subtracted after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ import sympy as sp
 
 from projsym.algebra.generators import Generator, Total
 from projsym.algebra.poly import Mono, Poly, multiply_monos
+from projsym.algebra.scalars import step
 from projsym.algebra.sets import KEYS
 from projsym.algebra.terms import Vector
 from projsym.derivations.backward import QUERIES
@@ -26,6 +28,8 @@ from .program import Let, Loop, Output, Program, Statement, symbol
 
 INDEX = {"i": sp.Symbol("i", integer=True), "j": sp.Symbol("j", integer=True)}
 """The free index of a gradient of that axis."""
+COSTLY = (sp.exp, sp.tanh, sp.Max, step)
+"""Functions that are named where several weights have them."""
 _SETS = {"i": QUERIES.name, "j": KEYS.name}
 
 
@@ -46,6 +50,9 @@ def lower_gradients(name: str, outputs: Mapping[str, Gradient]) -> Program:
 
 
 class _Gradients(_Lowering):
+    functions: dict[sp.Expr, sp.Symbol]
+    """Functions that several weights have, named: what they cost is paid once."""
+
     def gradients(self, outputs: Mapping[str, Gradient]) -> Program:
         made: list[tuple[str, str, list[tuple[sp.Expr, Any]]]] = []
         for key, gradient in outputs.items():
@@ -111,7 +118,10 @@ class _Gradients(_Lowering):
         return out
 
     def share(self, made: list[Any]) -> list[Any]:
-        """Name the weights, simple ones first; one whose factors are among another's is a factor of it."""
+        """Name the weights, simple ones first; one whose factors are among another's is a factor of it.
+
+        A function that several of them have gets a name of its own.
+        """
         order = sorted(self.weights, key=lambda e: (len(sp.Mul.make_args(e)), sp.default_sort_key(e)))
         new: dict[sp.Expr, sp.Symbol] = {}
         names: dict[sp.Symbol, sp.Symbol] = {}
@@ -124,15 +134,25 @@ class _Gradients(_Lowering):
                     break
             names[self.weights[e]] = s
             new[value] = s
-        self.weights = new
+        costly = Counter(f for e in new for f in {*map(reciprocal, e.atoms(sp.Pow)), *e.atoms(*COSTLY)})
+        shared = sorted((f for f, n in costly.items() if f is not None and n > 1), key=sp.default_sort_key)
+        self.functions = {f: symbol(f"f{n}") for n, f in enumerate(shared)}
+        self.weights = {self.put(e): s for e, s in new.items()}
         # Row sums of one weight come first, then scalar sums of keys, so that phases of a block are few.
         sums = [replace(s, weight=names[s.weight]) for s in self.sums.values()]
         self.sums = {(s.weight, s.vector, s.over): s for s in sums}
         return made
 
+    def put(self, e: sp.Expr) -> sp.Expr:
+        """An expression with the names of shared functions in it."""
+        powers = {
+            p: self.functions[f] ** -p.exp for p in e.atoms(sp.Pow) if (f := reciprocal(p)) in self.functions
+        }
+        return e.xreplace(powers | self.functions)
+
     def pair_body(self) -> tuple[Statement, ...]:
         """Each weight as soon as its inner products are there: a weight takes less memory than they do."""
-        waiting = {s: e for e, s in self.weights.items()}
+        waiting = {s: e for e, s in (*self.functions.items(), *self.weights.items())}
         done = {symbol(n) for n in self.scalars} | {s for s, d in self.dots.items() if d.axes == "i"}
         out: list[Statement] = []
         for dot in sorted((d for d in self.dots.values() if "j" in d.axes), key=lambda d: len(d.axes)):
@@ -145,7 +165,7 @@ class _Gradients(_Lowering):
         return (*out, *self.sums.values())
 
     def axes(self, e: sp.Expr) -> str:
-        table = {s: "ij" for s in self.weights.values()}
+        table = {s: "ij" for s in (*self.functions.values(), *self.weights.values())}
         return (
             super().axes(e.xreplace({s: sp.S.One for s in table}))
             if not e.free_symbols & table.keys()
@@ -153,18 +173,29 @@ class _Gradients(_Lowering):
         )
 
 
+def reciprocal(p: sp.Pow) -> sp.Expr | None:
+    """``1/x`` for a power ``x**-n`` of a sum, whole `n`: the division that all such powers share."""
+    return 1 / p.base if p.base.is_Add and p.exp.is_Integer and p.exp < 0 else None
+
+
 def _parameter(g: Generator) -> bool:
     return not g.indices and not isinstance(g, Total)
 
 
 def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """A number and a product of factors, signs canonical; exponentials count as letters meanwhile."""
+    """A number and a product of factors, signs canonical; functions count as letters meanwhile."""
     letters = {
-        x: sp.Symbol(f"E{n}", positive=True)
-        for n, x in enumerate(sorted(e.atoms(sp.exp), key=sp.default_sort_key))
+        x: sp.Symbol(f"E{n}", positive=isinstance(x, sp.exp))
+        for n, x in enumerate(sorted(e.atoms(*COSTLY), key=sp.default_sort_key))
     }
-    number, factors = sp.factor_list(e.xreplace(letters))
+    e = e.xreplace(letters)
     back = {s: x for x, s in letters.items()}
+    below = {p.base for p in e.atoms(sp.Pow) if p.exp.is_number and p.exp.is_negative}
+    for n, base in enumerate(sorted(below, key=sp.default_sort_key)):
+        inverse = sp.Symbol(f"I{n}", positive=base.is_positive)
+        e = e.xreplace({p: inverse**-p.exp for p in e.atoms(sp.Pow) if p.base == base and p.exp.is_negative})
+        back[inverse] = 1 / base.xreplace(back)
+    number, factors = sp.factor_list(e)
     out: list[sp.Expr] = []
     for f, power in factors:
         sign = f.could_extract_minus_sign()

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import sympy as sp
 
-from projsym.codegen.program import exp2
+from projsym.codegen.program import exp2, step
 
 UNARY: dict[type, str] = {
     exp2: "exp2",
@@ -88,6 +88,8 @@ def infix(e: sp.Expr, names: Names) -> str:
         return f"(1.0 / {infix(r, names)})" if r is not None else _power(e, names)
     if type(e) in UNARY:
         return f"np.{UNARY[type(e)]}({plain(e.args[0], names)})"
+    if isinstance(e, step):
+        return f"np.heaviside({plain(e.args[0], names)}, 0.0)"
     if type(e) in FOLDED:
         first, *rest = (plain(a, names) for a in ordered(e.args))
         for r in rest:

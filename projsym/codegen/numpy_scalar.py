@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from projsym.codegen.numpy_infix import FOLDED, UNARY, Names, ordered, plain, reciprocal
+from projsym.codegen.program import step
 
 
 @dataclass
@@ -111,6 +112,8 @@ class Elementwise:
             return self._pow(e)
         if type(e) in UNARY:
             return self._op(UNARY[type(e)], self._go(e.args[0]))
+        if isinstance(e, step):
+            return self._op("heaviside", self._go(e.args[0]), Operand("0.0"))
         if type(e) in FOLDED:
             args = self._operands(e.args, type(e))
             result = args[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen.pass_tree import pair_loop
-from projsym.codegen.program import Dot, Let, Loop, Program, RunningMax, Sum, exp2
+from projsym.codegen.program import Dot, Let, Loop, Program, RunningMax, Sum, exp2, tanh2
 
 
 def bounded(program: Program) -> Program:
@@ -52,7 +52,9 @@ def magnitude(e: sp.Expr, most: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
         return most[e]
     if e.is_Add or e.is_Mul:
         return e.func(*(magnitude(a, most) for a in e.args))
-    raise ValueError(f"bounded: no bound for {e}: allowed are sums and products")
+    if isinstance(e, tanh2):
+        return sp.Min(1, magnitude(e.args[0], most))  # |tanh x| <= |x|, and log(2)/2 < 1
+    raise ValueError(f"bounded: no bound for {e}: allowed are sums, products and hyperbolic tangents")
 
 
 def inner_products(program: Program) -> dict[sp.Symbol, Dot]:

@@ -25,9 +25,20 @@ from projsym.codegen.pass_tree import (
     pair_loop,
     rebuild,
 )
-from projsym.codegen.program import Dot, Let, Loop, Node, Program, exp2
+from projsym.codegen.program import Dot, Let, Loop, Node, Program, exp2, tanh2
 
-__all__ = ["base_two", "block", "bounded", "fold_scale", "hoist", "online", "parallel", "ranged", "tile"]
+__all__ = [
+    "base_two",
+    "block",
+    "bounded",
+    "fold_scale",
+    "hoist",
+    "hyperbolic",
+    "online",
+    "parallel",
+    "ranged",
+    "tile",
+]
 
 
 def base_two(program: Program) -> Program:
@@ -46,9 +57,29 @@ def base_two(program: Program) -> Program:
     return program.with_(body=(Let(log2e, "", 1 / sp.log(2)), *body))
 
 
-def _spread(e: sp.Expr) -> sp.Expr:
-    """Products distributed over sums, at every depth; powers of sums stay."""
-    return e.replace(lambda x: x.is_Add or x.is_Mul, sp.expand_mul)
+def hyperbolic(program: Program) -> Program:
+    """``tanh(x) = tanh2(2*x*log2e)`` in every weight [IV.4t]; `fold_scale` can move the factor."""
+    known = [s.name for s in program.statements() if isinstance(s, Let) and s.value == 1 / sp.log(2)]
+    log2e = known[0] if known else fresh(program, "log2e")
+
+    def change(node: Node) -> Node:
+        if isinstance(node, Let) and node.value.has(sp.tanh):
+            value = node.value.replace(sp.tanh, lambda x: tanh2(sp.expand_mul(2 * x * log2e)))
+            return Let(node.name, node.axes, value)
+        return node
+
+    body = map_nodes(program.body, change)
+    if body == program.body:
+        return program
+    return program.with_(body=body if known else (Let(log2e, "", 1 / sp.log(2)), *body))
+
+
+def _spread(e: sp.Expr, x: sp.Symbol) -> sp.Expr:
+    """Products distributed over sums wherever `x` is, at every depth; powers of sums stay."""
+    functions = e.atoms(exp2, tanh2)
+    if e.xreplace({f: sp.S.One for f in functions}).has(x):
+        return e.replace(lambda y: y.is_Add or y.is_Mul, sp.expand_mul)
+    return e.xreplace({f: f.func(_spread(f.args[0], x)) for f in functions if f.has(x)})
 
 
 def _coefficients(e: sp.Expr, x: sp.Symbol) -> list[sp.Expr] | None:
@@ -82,7 +113,7 @@ def fold_scale(program: Program) -> Program:
         if not (isinstance(dot, Dot) and dot.axes == "ij"):
             continue
         values = {
-            k: _spread(let.value)
+            k: _spread(let.value, dot.name)
             for k, let in enumerate(body)
             if isinstance(let, Let) and let.value.has(dot.name)
         }
@@ -95,7 +126,7 @@ def fold_scale(program: Program) -> Program:
             continue
         body[n] = replace(dot, scale=dot.scale * u)
         for k, v in values.items():
-            body[k] = replace(body[k], value=_spread(v.xreplace({dot.name: dot.name / u})))
+            body[k] = replace(body[k], value=_spread(v.xreplace({dot.name: dot.name / u}), dot.name))
     return program.with_(body=rebuild(program.body, loop, (replace(loop, body=tuple(body)),)))
 
 

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import sympy as sp
 
-from projsym.algebra.scalars import exp2
+from projsym.algebra.scalars import exp2, step, tanh2
 
 
 def symbol(name: str) -> sp.Symbol:
@@ -235,5 +235,7 @@ __all__ = [
     "Statement",
     "Sum",
     "exp2",
+    "step",
     "symbol",
+    "tanh2",
 ]

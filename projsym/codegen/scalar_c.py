@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import sympy as sp
 
-from projsym.codegen.program import exp2
+from projsym.codegen.program import exp2, step, tanh2
 
 Name = Callable[[sp.Symbol], str]
 
@@ -78,13 +78,13 @@ def scalar(e: sp.Expr, name: Name, sums: frozenset[sp.Symbol] = frozenset()) -> 
         return _power(go(e.base), int(e.exp), lambda a, b: f"({a}*{b})")
     if e.is_Pow:
         return f"pow({go(e.base)}, {go(e.exp)})"
-    for kind, text in ((sp.log, "log"), (sp.exp, "exp"), (exp2, "exp2"), (sp.Abs, "fabs")):
+    for kind, text in ((sp.log, "log"), (sp.exp, "exp"), (exp2, "exp2"), (sp.tanh, "tanh"), (sp.Abs, "fabs")):
         if isinstance(e, kind):
             return f"{text}({go(e.args[0])})"
     for kind, text in ((sp.Max, "SMAX"), (sp.Min, "SMIN")):
         if isinstance(e, kind):
             return _chain(text, [go(a) for a in _numbers_first(e)])
-    raise Unprintable(e, "sums, products, powers, log, exp, exp2, Abs, Max, Min")
+    raise Unprintable(e, "sums, products, powers, log, exp, exp2, tanh, Abs, Max, Min")
 
 
 def _numbers_first(e: sp.Expr) -> list[sp.Expr]:
@@ -134,13 +134,17 @@ def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> s
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):
         return f"EXP2{'_SMALL' if e.args[0] in small else ''}({go(e.args[0])})"
+    if isinstance(e, step):
+        return f"STEP({go(e.args[0])})"
+    if isinstance(e, tanh2):
+        return f"TANH2({go(e.args[0])})"
     if isinstance(e, sp.Abs):
         x = go(e.args[0])
         return f"MAX(-({x}), {x})"
     for kind, text in ((sp.Max, "MAX"), (sp.Min, "MIN")):
         if isinstance(e, kind):
             return _chain(text, [go(a) for a in _numbers_first(e)])
-    raise Unprintable(e, "sums, products, integer and half powers, exp2, Abs, Max, Min")
+    raise Unprintable(e, "sums, products, integer and half powers, exp2, tanh2, step, Abs, Max, Min")
 
 
 def _vector_sum(e: sp.Expr, name: Name, small: frozenset[sp.Expr]) -> str:

@@ -38,6 +38,11 @@ def base_two() -> Step:
     return Step("exp as a power of two", ("IV.4b",), passes.base_two)
 
 
+def hyperbolic() -> Step:
+    """``tanh`` in base two."""
+    return Step("tanh in base two", ("IV.4t",), passes.hyperbolic)
+
+
 def online() -> Step:
     """The running maximum."""
     return Step("running maximum of the scores", ("I.2", "IV.1"), passes.online)
@@ -118,6 +123,7 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
         steps.append(base_two())
         if _shifts(program):
             steps.append(online())
+    steps += tangents(program, target)
     steps += [fold_scale(), hoist(), ranged()]
     if target == "numpy":
         keys, queries = NUMPY_BLOCKS
@@ -125,14 +131,26 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
     return [*steps, block("j", *KEYS[dtype]), block("i", QUERIES), tile(**TILES), parallel("h", "i")]
 
 
+def tangents(program: Program, target: str) -> list[Step]:
+    """The step for a hyperbolic tangent, where a program has one; NumPy has its own."""
+    found = any(isinstance(s, Let) and s.value.has(sp.tanh) for s in program.statements())
+    return [hyperbolic()] if found and target == "c" else []
+
+
 def without_maximum(program: Program, steps: Sequence[Step]) -> list[Step] | None:
     """The steps for a program whose scores are bounded, None if they have no running maximum to leave out.
 
-    It serves rows that see all keys. Numbers of pairs are not measured, so there is none with them.
+    It serves rows that see all keys. None too where norms do not bound the scores, as where numbers of a
+    query multiply them or numbers of pairs are added to them.
     """
     if online() not in steps or any(x.axes == "ij" for x in program.inputs):
         return None
-    return [*(s for s in steps if s not in (online(), ranged())), bounded()]
+    free = [*(s for s in steps if s not in (online(), ranged())), bounded()]
+    try:
+        apply(program, free)
+    except ValueError:
+        return None
+    return free
 
 
 def _shifts(program: Program) -> bool:

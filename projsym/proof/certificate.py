@@ -15,7 +15,7 @@ from typing import Any
 import sympy as sp
 from flint import ctx
 
-from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, ScalarFamily, Softmax, exp2
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, ScalarFamily, Softmax, exp2, step
 
 from . import oracle
 from .evaluate import Evaluator
@@ -37,10 +37,12 @@ def sign(e: Any) -> Sign:
 
     Guarantees: ``NONNEGATIVE`` or ``POSITIVE`` holds for all sizes, dimensions and values at which the term
     is defined and real. Positive: positive rationals, symbols and families declared positive, exponentials,
-    softmax weights. Non-negative: squared norms, even powers of anything real, sums over an index set (which
-    may be empty) of such, sums, products, quotients and rational powers of such, and the divergence
-    ``sum_j u_j log(u_j / w_j)`` of two softmax weights over one set, by Gibbs' inequality. It cannot see a
-    sign that needs any computation: ``UNKNOWN`` says nothing.
+    softmax weights, and a rational plus hyperbolic tangents with coefficients that add to at most it.
+    Non-negative: squared norms, even powers of anything real, steps, sums over an index set (which may be
+    empty) of such, sums, products, quotients and rational powers of such, and the divergence
+    ``sum_j u_j log(u_j / w_j)`` of two softmax weights over one set, by Gibbs' inequality. A maximum has the
+    largest sign of its arguments, a minimum the least. It cannot see a sign that needs any computation:
+    ``UNKNOWN`` says nothing.
     """
     match e:
         case sp.Rational():
@@ -53,6 +55,14 @@ def sign(e: Any) -> Sign:
             return Sign.NONNEGATIVE if e.args[0] == e.args[1] else Sign.UNKNOWN
         case FiniteSum():
             return Sign.NONNEGATIVE if is_divergence(e) or sign(e.args[0]) else Sign.UNKNOWN
+        case step():
+            return Sign.NONNEGATIVE
+        case sp.Max():
+            return max(sign(a) for a in e.args)
+        case sp.Min():
+            return min(sign(a) for a in e.args)
+        case sp.Add() if _above_tangents(e):
+            return Sign.POSITIVE
         case sp.Add():
             signs = [sign(a) for a in e.args]
             return max(signs) if all(signs) else Sign.UNKNOWN
@@ -65,6 +75,15 @@ def sign(e: Any) -> Sign:
             even = bool(e.exp.is_Integer and e.exp % 2 == 0)
             return max(base, Sign.NONNEGATIVE) if even else base
     return Sign.POSITIVE if e is sp.S.Exp1 else Sign.UNKNOWN
+
+
+def _above_tangents(e: sp.Add) -> bool:
+    """Whether a sum is ``c + r_1 tanh(..) + …`` with rationals ``c >= |r_1| + …``."""
+    constant, rest = e.as_coeff_Add()
+    parts = [a.as_coeff_Mul() for a in sp.Add.make_args(rest)]
+    if not all(isinstance(x, sp.tanh) and r.is_Rational for r, x in parts):
+        return False
+    return bool(constant.is_Rational and constant >= sum(abs(r) for r, _ in parts))
 
 
 def divergence(u: Any, w: Any) -> FiniteSum:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax, tanh2
 from projsym.algebra.sets import DisjointUnion, EmptySet, IndexSet, Singleton
 from projsym.algebra.substitute import substitute
 from projsym.algebra.terms import (
@@ -160,8 +160,8 @@ def _here(x: Any, known: Letters, scope: list[sp.Symbol]) -> Iterator[Edit]:
         case sp.exp():
             yield "exp to identity", x.args[0]
             yield "exp to exp of minus", sp.exp(-x.args[0])
-        case sp.log():
-            yield "log to identity", x.args[0]
+        case sp.log() | sp.tanh() | tanh2():
+            yield f"{x.func.__name__} to identity", x.args[0]
         case Softmax():
             body, j, over, at = x.args
             yield "softmax without its sum", sp.exp(substitute(body, {j: at}))

@@ -13,7 +13,7 @@ from typing import Any
 import sympy as sp
 from flint import arb, fmpq
 
-from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax, step, tanh2
 from projsym.algebra.sets import DisjointUnion, EmptySet, IndexSet, Singleton
 from projsym.algebra.terms import (
     LinearMap,
@@ -107,6 +107,13 @@ class Evaluator:
             case sp.Max() | sp.Min():
                 values = [self.scalar(a, bound) for a in e.args]
                 return reduce(arb.max if isinstance(e, sp.Max) else arb.min, values)
+            case step():
+                x = self.scalar(e.args[0], bound)
+                return arb(1) if x > 0 else arb(0) if x <= 0 else arb(0.5, 0.5)
+            case sp.tanh():
+                return self.scalar(e.args[0], bound).tanh()
+            case tanh2():
+                return (self.scalar(e.args[0], bound) * arb(2).log() / 2).tanh()
         if e is sp.S.Exp1:
             return arb(1).exp()
         if type(e).__name__ == "exp2":

@@ -49,6 +49,7 @@ shift_invariance = _law(
     Ability.EXPONENTIAL,
     Ability.SUMS,
 )
+hyperbolic = _law("hyperbolic tangent", "tanh x = 1 − 2/(1 + exp 2x)", Ability.HYPERBOLIC)
 differentiation = _law(
     "differentiation",
     "sum, product and chain rule; the derivative of the first line is taken before it is shown",
@@ -71,6 +72,7 @@ LAWS = {
         linearity,
         powers_of_two,
         exponential_law,
+        hyperbolic,
         distributivity,
         disjoint_union,
         softmax_definition,

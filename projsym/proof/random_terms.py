@@ -96,6 +96,7 @@ class Terms:
             lambda: sp.exp(self.small(less, scope)),
             lambda: exp2(self.small(less, scope)),
             lambda: sp.log(self.positive(less, scope)),
+            lambda: sp.tanh(self.small(less, scope)),
             lambda: self.softmax(less, scope)(self.pick(scope)),
             lambda: sp.Max(self.scalar(less, scope), self.scalar(less, scope)),
             lambda: sp.sqrt(self.positive(less, scope)),

@@ -144,11 +144,13 @@ def _softmax(terms: Terms, x: Any, scope: Scope) -> Any:
 
 
 def _power(terms: Terms, x: Any, scope: Scope) -> Any:
-    """Products over sums, powers of two, an exponential split at a sum."""
+    """Products over sums, powers of two, a hyperbolic tangent as exponentials."""
     if isinstance(x, exp2):
         return sp.exp(x.args[0] * sp.log(2))
     if isinstance(x, sp.exp):
         return exp2(x.args[0] / sp.log(2))
+    if isinstance(x, sp.tanh):
+        return 1 - 2 / (1 + sp.exp(2 * x.args[0]))
     if isinstance(x, sp.Mul | sp.Pow):
         return sp.expand_mul(sp.expand_multinomial(x))
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import sympy as sp
 
-from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax
+from projsym.algebra.scalars import FiniteSum, Inner, ScalarElement, Softmax, step, tanh2
 from projsym.algebra.sets import DisjointUnion, EmptySet, IndexSet, Singleton
 from projsym.algebra.terms import (
     LinearMap,
@@ -137,12 +137,16 @@ class Printer:
                 return self.add(sorted(e.as_ordered_terms(), key=_negative), n), ADD
             case sp.Mul():
                 return self.mul(e, n), MUL
-            case sp.exp() | sp.log() | sp.Max() | sp.Min():
+            case sp.exp() | sp.log() | sp.tanh() | sp.Max() | sp.Min():
                 return s.call(e.func.__name__.lower(), *[self.show(a, n) for a in e.args]), ATOM
             case sp.Pow():
                 if e.exp.is_negative:
                     return s.over("1", self.show(1 / e, n, ADD if s.latex else POW)), MUL
                 return s.power(self.show(e.base, n, ATOM), self.show(e.exp, n)), POW
+            case tanh2():
+                return self.show(sp.tanh(e.args[0] * sp.log(2) / 2), n), ATOM
+            case step():
+                return s.call("step", self.show(e.args[0], n)), ATOM
         if e is sp.S.Exp1:
             return "e", ATOM
         if type(e).__name__ == "exp2":

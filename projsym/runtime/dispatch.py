@@ -57,20 +57,25 @@ def _make(name: str, dtype: str, sizes: tuple[tuple[str, int], ...], backend: st
     key = (name, dtype, sizes, backend, manifest.KERNELS)
     if key in _kernels:
         return _kernels[key]
-    entry = manifest.load(manifest.KERNELS)[name]
-    kernel: Kernel
-    if backend == "numpy":
-        kernel = NumpyKernel(entry)
-    else:
-        try:
-            kernel = CKernel(entry, dtype, dict(sizes))
-        except CompilerError as e:
-            if backend == "c":
-                raise
-            _say(f"using the slower NumPy kernels: {e}")
-            kernel = NumpyKernel(entry)
-    _kernels[key] = kernel
+    kernel = _kernels[key] = make(manifest.load(manifest.KERNELS)[name], dtype, sizes, backend)
     return kernel
+
+
+def make(
+    entry: manifest.Entry, dtype: str, sizes: tuple[tuple[str, int], ...], backend: str | None
+) -> Kernel:
+    """A kernel of an entry; arguments and errors as in :func:`run`."""
+    if backend not in BACKENDS:
+        raise ValueError(refused("backend", repr(backend), "'c', 'numpy' or None"))
+    if backend == "numpy":
+        return NumpyKernel(entry)
+    try:
+        return CKernel(entry, dtype, dict(sizes))
+    except CompilerError as e:
+        if backend == "c":
+            raise
+        _say(f"using the slower NumPy kernels: {e}")
+        return NumpyKernel(entry)
 
 
 def _say(message: str) -> None:

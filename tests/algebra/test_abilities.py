@@ -36,6 +36,7 @@ GATED: list[tuple[str, Ability, Any, Any]] = [
     ("exponential of a sum", Ability.EXPONENTIAL, sp.exp(c * (d + 1)), sp.exp(c * d) * sp.exp(c)),
     ("log of exp", Ability.EXPONENTIAL, sp.log(sp.exp(c * d) * s), c * d + sp.log(s)),
     ("exp of log", Ability.EXPONENTIAL, sp.exp(c * sp.log(s) / 2) ** 2, s**c),
+    ("tanh", Ability.HYPERBOLIC, sp.tanh(c), (sp.exp(2 * c) - 1) / (sp.exp(2 * c) + 1)),
     ("constant out", Ability.SUMS, total(lambda n: c * a[n]), c * total(lambda n: a[n])),
     ("split body", Ability.SUMS, total(lambda n: a[n] + b[n]), total(lambda n: a[n]) + total(lambda n: b[n])),
     (

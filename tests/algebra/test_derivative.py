@@ -25,6 +25,7 @@ CASES: list[tuple[str, Any, dict[Any, Any]]] = [
     ("power", norm2(q - k[i]) ** sp.Rational(3, 2) / s, {q: h}),
     ("symbolic power", s ** inner(q, q), {q: h}),
     ("moving base", t ** (c**2), {t: sp.S.One}),
+    ("hyperbolic tangent", c * sp.tanh(inner(q, k[i]) / c), {q: h}),
     ("log of a sum", sp.log(total(lambda n: sp.exp(inner(q, k[n]) / s))), {q: h}),
     ("softmax", softmax(lambda n: inner(q, k[n]) / s)(i), {q: h}),
     ("keys and query", softmax(lambda n: -norm2(q - k[n]))(i), {q: h, k: H}),

@@ -23,7 +23,7 @@ __all__ = ["folder"]
 def free(form: str, dtype: str) -> Program:
     """A form scheduled without a running maximum."""
     plain = getattr(_forms, form)()
-    steps = schedule.without_maximum(schedule.default(plain, dtype))
+    steps = schedule.without_maximum(plain, schedule.default(plain, dtype))
     assert steps is not None
     return schedule.apply(plain, steps)
 
@@ -148,5 +148,6 @@ def test_what_norms_do_not_bound_is_refused() -> None:
     steps = [schedule.base_two(), schedule.online(), schedule.hoist(), schedule.bounded()]
     with pytest.raises(ValueError, match="already has a running maximum"):
         schedule.apply(gaussian, steps)
-    assert schedule.without_maximum([schedule.base_two(), schedule.hoist()]) is None
+    assert schedule.without_maximum(gaussian, [schedule.base_two(), schedule.hoist()]) is None
+    assert schedule.without_maximum(mixture, schedule.default(gaussian, "float32")) is None
     assert passes.bounded(free("gaussian", "float32")) == free("gaussian", "float32")
