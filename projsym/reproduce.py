@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +23,9 @@ from rich.table import Table
 
 from projsym.bench import Row
 from projsym.bench.environment import available_cpus
+
+if TYPE_CHECKING:
+    from projsym.check import KernelCheck
 
 Advance = Callable[[str], None]
 
@@ -63,12 +67,17 @@ def reproduce(out: Path, quick: bool = False, quiet: bool = False) -> dict[str, 
     was proved, checked, refuted as claimed or passed its gate.
     """
     from projsym.bench import environment
+    from projsym.codegen.generate import COMMITTED, differences
     from projsym.report import write_report
 
     stages = Stages(quiet)
     data: dict[str, Any] = {"environment": environment()}
-    data["derive"] = _derive(stages)
-    data["kernels"] = _kernels(stages)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(available_cpus(), spawn) as pool:
+        # Of the stages up to here only the tests of the files take as long as the proofs: side by side.
+        different = pool.submit(differences, COMMITTED)
+        data["derive"] = _derive(stages)
+        data["kernels"] = _kernels(stages, pool, different)
     data["audit"] = _audit(stages)
     data["claims"] = _claims(stages)
     data["bench"] = _bench(stages, quick)
@@ -101,13 +110,14 @@ def _derive(stages: Stages) -> list[dict[str, Any]]:
     return [ledger.proof_json(p) for p in proofs] + [ledger.refusal_json(r) for r in refutations]
 
 
-def _kernels(stages: Stages) -> list[dict[str, Any]]:
-    from projsym.check import check_kernel
+def _kernels(
+    stages: Stages, pool: ProcessPoolExecutor, differences: Future[list[str]]
+) -> list[dict[str, Any]]:
     from projsym.codegen.exp2 import certificate
-    from projsym.codegen.generate import COMMITTED, MANIFEST, differences, kernels
+    from projsym.codegen.generate import MANIFEST, kernels
 
     with stages.stage("generate", 1) as (advance, entry):
-        different = differences(COMMITTED)
+        different = differences.result()
         advance(MANIFEST)
         entry.update(
             good=not different,
@@ -121,28 +131,28 @@ def _kernels(stages: Stages) -> list[dict[str, Any]]:
     with stages.stage("compile", len(every) * 2) as (advance, entry):
         seconds = {}
         wanted = [(kernel.name, dtype) for kernel in every for dtype in ("float32", "float64")]
-        with ThreadPoolExecutor(available_cpus()) as pool:
-            for which, spent in zip(wanted, pool.map(lambda w: _compile(*w), wanted), strict=True):
+        with ThreadPoolExecutor(available_cpus()) as threads:
+            for which, spent in zip(wanted, threads.map(lambda w: _compile(*w), wanted), strict=True):
                 seconds[which] = spent
                 advance(" ".join(which))
         entry.update(good=True, verdict="checked", detail=f"{len(seconds)} kernels compiled and loaded")
     with stages.stage("check", len(every) * 4) as (advance, entry):
-        for kernel in every:
-            for dtype in ("float32", "float64"):
-                for backend in ("c", "numpy"):
-                    c = check_kernel(kernel, dtype, backend)
-                    rows.append(
-                        c.as_dict()
-                        | {
-                            "name": f"{c.kernel} ({c.backend})",
-                            "file": f"{c.kernel}_{c.dtype}.c" if backend == "c" else f"{c.kernel}.py",
-                            "validated": not different,
-                            "theorems": [kernel.of.id],
-                            "exp_error": certificate(dtype).total if backend == "c" else None,
-                            "compile_s": seconds[kernel.name, dtype] if backend == "c" else None,
-                        }
-                    )
-                    advance(f"{kernel.name} {dtype} {backend}")
+        theorems = {kernel.name: kernel.of.id for kernel in every}
+        pairs = [(*which, backend) for which in wanted for backend in ("c", "numpy")]
+        for c in pool.map(_check, *zip(*pairs, strict=True)):
+            in_c = c.backend == "c"
+            rows.append(
+                c.as_dict()
+                | {
+                    "name": f"{c.kernel} ({c.backend})",
+                    "file": f"{c.kernel}_{c.dtype}.c" if in_c else f"{c.kernel}.py",
+                    "validated": not different,
+                    "theorems": [theorems[c.kernel]],
+                    "exp_error": certificate(c.dtype).total if in_c else None,
+                    "compile_s": seconds[c.kernel, c.dtype] if in_c else None,
+                }
+            )
+            advance(f"{c.kernel} {c.dtype} {c.backend}")
         worst = max(r["worst_ratio"] for r in rows)
         good = all(r["verdict"] == "checked" for r in rows)
         entry.update(
@@ -164,6 +174,13 @@ def _compile(kernel: str, dtype: str) -> float:
     for d in dict.fromkeys(d for _, _, d in SIZES):
         CKernel(entry, dtype, {x.feature: d if x.feature == "d" else d + 1 for x in entry.vectors})
     return round(time.perf_counter() - start, 3)
+
+
+def _check(name: str, dtype: str, backend: str) -> KernelCheck:
+    from projsym.check import check_kernel
+    from projsym.codegen.generate import kernels
+
+    return check_kernel(next(k for k in kernels() if k.name == name), dtype, backend)
 
 
 def _audit(stages: Stages) -> dict[str, Any]:
