@@ -39,7 +39,7 @@ def test_row(names: str, call: str, error: str, text: str) -> None:
 
 
 def test_every_argument_has_a_row() -> None:
-    """All arguments of the functions on the page are refused somewhere on it, but for flags of what to return."""
+    """All arguments of the functions on the page are refused somewhere on it, but for what is saved."""
     functions = (projsym.attention, projsym.project, projsym.attention_backward, projsym.merge)
     names = {n for f in functions for n in inspect.signature(f).parameters}
     names |= set(inspect.signature(projsym.torch.attention).parameters)
