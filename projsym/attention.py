@@ -73,10 +73,15 @@ def project(
 ) -> Array | tuple[Array, Array]:
     """Project queries onto the surface of the keys: the mean of the keys by the weights of each query.
 
-    >>> project(q, k)                     # softmax(q @ k.T / sqrt(d)) @ k
-    >>> project(q, k, sigma=1.5)          # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
-    >>> project(q, k, key_bias=b)         # scores + b, one number a key; -inf excludes a key
-    >>> project(q, k, is_causal=True)     # the mean of the keys so far; other masks as in attention
+    >>> q, k = np.random.default_rng(0).standard_normal((2, 8, 50, 16))
+    >>> b = np.where(np.arange(50) < 40, 0.0, -np.inf)
+    >>> project(q, k).shape               # softmax(q @ k.T / sqrt(d)) @ k
+    (8, 50, 16)
+    >>> p = project(q, k, sigma=1.5)      # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
+    >>> p = project(q, k, key_bias=b)     # scores + b, one number a key; -inf excludes a key
+    >>> p = project(q, k, is_causal=True)    # the mean of the keys so far; other masks as in attention
+    >>> bool((p[:, 0] == k[:, 0]).all())     # the first query sees one key
+    True
 
     By theorem I.3 the two forms are one: ``sigma`` is ``scale = 1/sigma**2`` with the key bias
     ``-|k|^2 / (2 sigma^2)``; by I.4 they are equal without a bias if all keys have one norm.
@@ -202,13 +207,19 @@ def attention(
     The arguments up to `enable_gqa` mean what they mean in
     ``torch.nn.functional.scaled_dot_product_attention``, the others what they mean in ONNX ``Attention``.
 
-    >>> attention(q, k, v)                # q (8, 100, 64), k (8, 50, 64), v (8, 50, 32) -> (8, 100, 32)
-    >>> attention(q, k[:1], v[:1])        # one key head for all query heads, read in place
-    >>> attention(q, k, v, is_causal=True)              # query i sees the keys j <= i
-    >>> attention(q, k, v, window=(15, 0))              # itself and the 15 before it
-    >>> attention(q, k, v, mask)                        # bool: True takes part; or numbers to add
-    >>> attention(q, k, v, kv_lengths=[50, 40, 7, 0, 1, 2, 3, 50])
-    >>> attention(q, k[:2], v[:2], enable_gqa=True)     # 4 query heads read each key head
+    >>> rng = np.random.default_rng(0)
+    >>> q, k, v = (rng.standard_normal(s) for s in ((8, 100, 16), (8, 50, 16), (8, 50, 16)))
+    >>> attention(q, k, v).shape
+    (8, 100, 16)
+    >>> out = attention(q, k[:1], v[:1])        # one key head for all query heads, read in place
+    >>> out = attention(q, k, v, is_causal=True)              # query i sees the keys j <= i
+    >>> out = attention(q, k, v, window=(15, 0))              # itself and the 15 before it
+    >>> out = attention(q, k, v, rng.random((100, 50)) < 0.5)    # bool: True takes part; or numbers to add
+    >>> out = attention(q, k, v, kv_lengths=[50, 40, 7, 0, 1, 2, 3, 50])
+    >>> bool(out[3].any())                      # no key, no output
+    False
+    >>> attention(q, k[:2], v[:2], enable_gqa=True).shape     # 4 query heads read each key head
+    (8, 100, 16)
 
     query (..., n, d), key (..., m, d), value (..., m, dv); leading axes broadcast. The result is (..., n,
     dv).

@@ -48,10 +48,15 @@ def attention_backward(
 ) -> tuple[Array, ...]:
     """Gradients of :func:`projsym.attention` with respect to query, key and value.
 
+    >>> from projsym import attention
+    >>> g, q, k, v = np.random.default_rng(0).standard_normal((4, 8, 50, 16))
+    >>> b = np.zeros(50)
     >>> out, lse = attention(q, k, v, return_lse=True)
     >>> dq, dk, dv = attention_backward(g, q, k, v, out, lse)    # of sum(g * out)
     >>> out, lse = attention(q, k, v, key_bias=b, is_causal=True, return_lse=True)
     >>> dq, dk, dv, db = attention_backward(g, q, k, v, out, lse, key_bias=b, is_causal=True)
+    >>> db.shape
+    (50,)
 
     g: gradient of a loss with respect to `out`, (..., n, dv). query (..., n, d), key (..., m, d), value
     (..., m, dv) and the arguments of the mask: what `out` (..., n, dv) and `lse` (..., n) were computed from.
@@ -107,9 +112,14 @@ def project_backward(
 ) -> tuple[Array, Array, Array] | tuple[Array, Array, Array, Array]:
     """Gradients of :func:`projsym.project` with respect to queries, keys, and `scale` or `sigma`.
 
+    >>> from projsym import project
+    >>> g, q, k = np.random.default_rng(0).standard_normal((3, 8, 50, 16))
     >>> out, lse = project(q, k, sigma=1.5, return_lse=True)
     >>> dq, dk, dsigma = project_backward(g, q, k, out, lse, sigma=1.5)
-    >>> dq, dk, dscale, dbias = project_backward(g, q, k, out, lse, key_bias=b)
+    >>> dsigma.shape                            # one a head
+    (8,)
+    >>> out, lse = project(q, k, key_bias=np.zeros(50), return_lse=True)
+    >>> dq, dk, dscale, dbias = project_backward(g, q, k, out, lse, key_bias=np.zeros(50))
 
     g: gradient of a loss with respect to `out`, (..., n, d). q (..., n, d), k (..., m, d), `scale` or
     `sigma`, key_bias (..., m) and the other arguments of the mask: what `out` (..., n, d) and `lse` (..., n)

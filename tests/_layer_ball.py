@@ -75,8 +75,16 @@ def mean(q: Array, k: Array, v: Array, scale: float) -> Array:
     return np.asarray(e @ v / e.sum(axis=-1, keepdims=True)).astype(q.dtype)
 
 
-def layer_ball(maps: Maps, x: Array, heads: int, scale: float, exp_error: float | None = None) -> Ball:
+def layer_ball(
+    maps: Maps,
+    x: Array,
+    heads: int,
+    scale: float,
+    exp_error: float | None = None,
+    context: Array | None = None,
+) -> Ball:
     """The output of a layer as `projsym.torch.ProjectionAttention` has it, (B, n, D) -> (B, n, O).
+    context: (B, m, C), x by default.
 
     maps: query, key, value and output, weights (inputs, outputs) and biases; without key the inputs are the
     keys, without value the keys are the values. exp_error: as in `forward_bound`.
@@ -84,17 +92,19 @@ def layer_ball(maps: Maps, x: Array, heads: int, scale: float, exp_error: float 
     Guarantees: an evaluation in the dtype of x, whatever the order of its sums, is within `rad` of the exact
     output for any weights in the balls.
     """
-    inputs = Ball.exact(x)
+    context = x if context is None else context
 
-    def split(name: str) -> Ball:
-        rows = linear(inputs, *maps[name])
-        parts = (np.moveaxis(a.reshape(*x.shape[:-1], heads, -1), -2, -3) for a in (rows.mid, rows.rad))
+    def split(name: str, inputs: Array) -> Ball:
+        rows = linear(Ball.exact(inputs), *maps[name])
+        shape = (*inputs.shape[:-1], heads, -1)
+        parts = (np.moveaxis(a.reshape(shape), -2, -3) for a in (rows.mid, rows.rad))
         return Ball(*parts)
 
-    q = split("query")
-    k = split("key") if "key" in maps else Ball(x[:, None], np.zeros(x[:, None].shape))
+    q = split("query", x)
+    keys = context[:, None]
+    k = split("key", context) if "key" in maps else Ball(keys, np.zeros(keys.shape))
     k = Ball(*(np.broadcast_to(a, (*q.shape[:2], *a.shape[2:])) for a in (k.mid, k.rad)))
-    v = split("value") if "value" in maps else k
+    v = split("value", context) if "value" in maps else k
     out = average(q, k, v, scale, exp_error)
     joined = (np.moveaxis(a, -3, -2).reshape(*x.shape[:-1], -1) for a in (out.mid, out.rad))
     return linear(Ball(*joined), *maps["output"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from projsym.errors import refused
 
-__all__ = ["expanded", "joined", "pairs", "real", "scalar", "scalars", "size", "vectors"]
+__all__ = ["biases", "leading", "pairs", "past", "real", "scalar", "size", "vectors"]
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -29,24 +29,24 @@ def vectors(given: Mapping[str, Tensor]) -> None:
             )
 
 
-def scalars(name: str, x: Tensor, like: Tensor, pattern: str, first: str) -> None:
-    """Checks numbers of one axis that go with the rows of `like`."""
+def biases(name: str, x: Tensor, query: Tensor, m: int) -> None:
+    """Checks numbers of m keys, (..., m)."""
     _tensor(name, x)
-    if x.dtype != like.dtype:
-        raise TypeError(refused(name, x.dtype, f"{like.dtype}, the dtype of {first}"))
-    if x.ndim < 1 or x.shape[-1] != like.shape[-2]:
-        raise ValueError(refused(name, f"shape {tuple(x.shape)}", f"shape {pattern} as in {first}"))
+    if x.dtype != query.dtype:
+        raise TypeError(refused(name, x.dtype, f"{query.dtype}, the dtype of the queries"))
+    if x.ndim < 1 or x.shape[-1] != m:
+        raise ValueError(refused(name, f"shape {tuple(x.shape)}", f"shape (..., {m}), one number a key"))
 
 
-def pairs(name: str, x: Tensor, query: Tensor, key: Tensor) -> None:
+def pairs(name: str, x: Tensor, query: Tensor, m: int) -> None:
     """Checks a mask: booleans, or numbers of the query's dtype, that broadcast to (..., n, m)."""
-    n, m = query.shape[-2], key.shape[-2]
+    n = query.shape[-2]
     allowed = f"booleans, or numbers of {query.dtype}, that broadcast to (..., {n}, {m})"
     if not isinstance(x, Tensor):
         raise TypeError(refused(name, type(x).__name__, f"a tensor of {allowed}"))
     if x.dtype not in (torch.bool, query.dtype):
         raise TypeError(refused(name, x.dtype, allowed))
-    if any(a not in (1, b) for a, b in zip(reversed(x.shape), (m, n), strict=False)):
+    if not all(a == 1 or a == b for a, b in zip(reversed(x.shape), (m, n), strict=False)):
         raise ValueError(refused(name, f"shape {tuple(x.shape)}", allowed))
 
 
@@ -79,7 +79,8 @@ def scalar(name: str, x: Tensor) -> None:
 
 def real(name: str, value: object, positive: bool = False) -> float:
     """A finite real number as a float."""
-    allowed = "a finite real number" + (" greater than 0" if positive else "") + ", or a tensor of one"
+    allowed = "a finite real number" + (" greater than 0" if positive else "")
+    allowed += ", or a tensor of one" if name != "softcap" else ""
     if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
         raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
     if isinstance(value, (int, float)) and (not math.isfinite(value) or (positive and value <= 0)):
@@ -87,34 +88,43 @@ def real(name: str, value: object, positive: bool = False) -> float:
     return float(value) if isinstance(value, int) else value
 
 
-def expanded(given: Mapping[str, Tensor], core: Mapping[str, int] | None = None) -> list[Tensor]:
-    """All tensors with the leading axes that they broadcast to, as views. core: trailing axes, 2 unless
-    given."""
-    trailing = [(core or {}).get(name, 2) for name in given]
-    leads = [x.shape[: x.ndim - c] for x, c in zip(given.values(), trailing, strict=True)]
-    if all(lead == leads[0] for lead in leads[1:]):
-        return list(given.values())
+def leading(given: Mapping[str, Tensor], key_bias: Tensor | None = None, enable_gqa: bool = False) -> None:
+    """Raises ValueError unless the leading axes broadcast; with `enable_gqa` the last of them is that of
+    heads."""
+    shapes = {name: x.shape[:-2] for name, x in given.items()}
+    if key_bias is not None:
+        shapes["key_bias"] = key_bias.shape[:-1]
+    (_, start), *others = shapes.items()
+    if enable_gqa:
+        if any(len(s) < 1 for name, s in shapes.items() if name != "key_bias"):
+            told = ", ".join(f"{tuple(x.shape)} of {name}" for name, x in given.items())
+            allowed = "at least 3 axes with enable_gqa: (..., heads, rows, features)"
+            raise ValueError(refused(", ".join(given), told, allowed))
+        heads = {name: s[-1] for name, s in others if name != "key_bias"}
+        count = heads["key"]
+        if any(h != count for h in heads.values()) or count < 1 or start[-1] % count:
+            told = ", ".join(f"{x.shape[-3]} heads of {name}" for name, x in given.items())
+            allowed = "with enable_gqa one number of heads of key and value that divides that of query"
+            raise ValueError(refused(", ".join(given), told, allowed))
+        shapes = {name: s[:-1] for name, s in shapes.items()}
     try:
-        lead = torch.broadcast_shapes(*leads)
+        torch.broadcast_shapes(*shapes.values())
     except RuntimeError as e:
-        told = ", ".join(f"{tuple(a)} of {name}" for a, name in zip(leads, given, strict=True))
-        raise ValueError(refused("leading axes of " + ", ".join(given), told, "axes that broadcast")) from e
-    return [x.expand(*lead, *x.shape[x.ndim - c :]) for x, c in zip(given.values(), trailing, strict=True)]
+        told = ", ".join(f"{tuple(s)} of {name}" for name, s in shapes.items())
+        raise ValueError(refused("leading axes of " + ", ".join(shapes), told, "axes that broadcast")) from e
 
 
-def joined(
-    key: Tensor, value: Tensor, past_key: Tensor | None, past_value: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Past keys and values in front of the others. Raises ValueError unless both are given and fit."""
+def past(key: Tensor, value: Tensor, past_key: Tensor | None, past_value: Tensor | None) -> int:
+    """The number of past keys. Raises ValueError unless both are given and fit."""
     if past_key is None or past_value is None:
-        raise ValueError(refused("past_key, past_value", "one of them", "both or neither"))
+        raise ValueError(
+            refused("past_key, past_value", "one of them", "both, for every past key has a value")
+        )
     vectors({"key": key, "past_key": past_key, "past_value": past_value})
-    size("past_value", past_value, -2, past_key.shape[-2], "(..., past, dv)", "past_key")
-    for name, past, x in (("past_key", past_key, key), ("past_value", past_value, value)):
-        if past.ndim != x.ndim or past.shape[:-2] != x.shape[:-2] or past.shape[-1] != x.shape[-1]:
-            given, allowed = (
-                f"shape {tuple(past.shape)}",
-                f"that of {name[5:]}, {tuple(x.shape)}, but for axis -2",
-            )
-            raise ValueError(refused(name, given, allowed))
-    return torch.cat([past_key, key], -2), torch.cat([past_value, value], -2)
+    rows = past_key.shape[-2]
+    for name, x, whole in (("past_key", past_key, key), ("past_value", past_value, value)):
+        allowed = (*whole.shape[:-2], rows, whole.shape[-1])
+        if tuple(x.shape) != allowed:
+            told = f"{allowed}, that of {name[5:]} but for the number of rows"
+            raise ValueError(refused(name, f"shape {tuple(x.shape)}", told))
+    return rows

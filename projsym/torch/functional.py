@@ -14,8 +14,8 @@ from torch import Tensor
 
 from projsym.errors import refused
 from projsym.torch import arguments as check
+from projsym.torch import masks
 from projsym.torch.attention_op import attention as attention_op
-from projsym.torch.masks import Mask, grouped
 from projsym.torch.project_op import project as project_op
 
 __all__ = ["attention", "project"]
@@ -35,6 +35,7 @@ def attention(
     scale: Real | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: Tensor | None = ...,
     past_key: Tensor | None = ...,
@@ -53,6 +54,7 @@ def attention(
     scale: Real | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: Tensor | None = ...,
     past_key: Tensor | None = ...,
@@ -70,6 +72,7 @@ def attention(
     scale: Real | None = None,
     enable_gqa: bool = False,
     *,
+    softcap: float | None = None,
     window: Window | None = None,
     key_bias: Tensor | None = None,
     past_key: Tensor | None = None,
@@ -80,28 +83,31 @@ def attention(
     """Scaled dot-product attention, ``softmax(scale query keyᵀ) value``, as an operator of PyTorch.
 
     >>> import torch
-    >>> q, k, v = torch.randn(8, 100, 64, requires_grad=True), torch.randn(8, 50, 64), torch.randn(8, 50, 32)
+    >>> q, k, v = torch.randn(8, 100, 16, requires_grad=True), torch.randn(8, 50, 16), torch.randn(8, 50, 16)
     >>> attention(q, k, v).shape
-    torch.Size([8, 100, 32])
+    torch.Size([8, 100, 16])
     >>> attention(q, k, v).sum().backward()
     >>> q.grad.shape
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> attention(q, q, q, is_causal=True).shape
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> attention(q, k[:2], v[:2], enable_gqa=True).shape       # each key head for four query heads
-    torch.Size([8, 100, 32])
+    torch.Size([8, 100, 16])
 
     The call of `torch.nn.functional.scaled_dot_product_attention`, with more arguments. Masks mean what they
     mean for :func:`projsym.attention`; a row that sees no key is 0, with gradient 0.
 
     query (..., n, d), key (..., m, d), value (..., m, dv).
     attn_mask: boolean (True: seen) or of the query's dtype (added to the scores, in natural units),
-    broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable.
+    broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable; the
+    gradient by attn_mask is formed by PyTorch, with an array of n times m.
     dropout_p: 0 only: the weights that it would drop are never stored.
     is_causal, window (left, right), kv_lengths (integers, one a sequence): the range of keys that a row sees.
     scale: a finite number or a tensor of one number (with a gradient, if it requires one); default 1/sqrt(d).
+    softcap: a number > 0; scores s become ``softcap * tanh(s / softcap)`` before anything is added.
     enable_gqa: axis -3 holds heads, those of the query a multiple of those of key and value.
-    past_key, past_value: keys and values in front of the others, copied together with them.
+    past_key, past_value: keys and values in front of the others, copied together with them; query i then
+    stands at position past + i.
     return_lse: also return the natural log of the sum of exp(score), (..., n), differentiable.
 
     Returns (..., n, dv), and (..., n) with `return_lse`, of the dtype of the query. Raises TypeError or
@@ -111,28 +117,23 @@ def attention(
     check.vectors({"query": query, "key": key, "value": value})
     if dropout_p != 0:
         raise ValueError(refused("dropout_p", dropout_p, "0.0: the weights to drop are never stored"))
-    if past_key is not None or past_value is not None:
-        key, value = check.joined(key, value, past_key, past_value)
     d, m = query.shape[-1], key.shape[-2]
     check.size("key", key, -1, d, f"(..., m, {d})", "query")
     check.size("value", value, -2, m, f"(..., {m}, dv)", "key")
-    mask = Mask.of(query, key, attn_mask, key_bias, kv_lengths, is_causal, window)
+    past = past_key, past_value
+    if past_key is not None or past_value is not None:
+        m += check.past(key, value, past_key, past_value)
     if isinstance(scale, Tensor):
         check.scalar("scale", scale)
         query, scale = query * scale.to(query.dtype).reshape(()), 1.0
     elif scale is not None:
         scale = check.real("scale", scale)
-    heads = query.shape[-3] if enable_gqa and query.ndim > 2 else 0
-    if enable_gqa:
-        query, key, value, mask = grouped(query, key, value, mask)
-    named = {"query": query, "key": key, "value": value} | mask.biases
-    query, key, value, *biases = check.expanded(named, {"key_bias": 1})
-    mask = mask.with_biases(biases)
-    needed = return_lse or _recording(query, key, value, mask.attn_mask, mask.key_bias)
-    out, lse = attention_op(query, key, value, *mask.arguments, scale, needed)
-    if enable_gqa:
-        out, lse = out.flatten(-4, -3), lse.flatten(-3, -2) if needed else lse
-        assert out.shape[-3] == heads
+    if softcap is not None:
+        softcap = check.real("softcap", softcap, positive=True)
+    mask = masks.mask(query, m, attn_mask, key_bias, kv_lengths, is_causal, window)
+    check.leading({"query": query, "key": key, "value": value}, key_bias, enable_gqa)
+    needed = return_lse or _recording(query, key, value, *past, *mask[:2])
+    out, lse = attention_op(query, key, value, *mask, *past, enable_gqa, scale, softcap, needed)
     return (out, lse) if return_lse else out
 
 
@@ -180,10 +181,10 @@ def project(
     """Project queries onto the surface of the keys, as an operator of PyTorch; see :func:`projsym.project`.
 
     >>> import torch
-    >>> q, k = torch.randn(8, 100, 64), torch.randn(8, 50, 64)
+    >>> q, k = torch.randn(8, 100, 16), torch.randn(8, 50, 16)
     >>> sigma = torch.tensor(8.0, requires_grad=True)
     >>> project(q, k, sigma=sigma).shape      # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
-    torch.Size([8, 100, 64])
+    torch.Size([8, 100, 16])
     >>> project(q, k, sigma=sigma).sum().backward()
     >>> sigma.grad.shape
     torch.Size([])
@@ -198,7 +199,7 @@ def project(
     check.vectors({"q": q, "k": k})
     d = q.shape[-1]
     check.size("k", k, -1, d, f"(..., m, {d})", "q")
-    mask = Mask.of(q, k, attn_mask, key_bias, kv_lengths, is_causal, window)
+    mask = masks.mask(q, k.shape[-2], attn_mask, key_bias, kv_lengths, is_causal, window)
     if scale is not None and sigma is not None:
         raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
     gaussian = sigma is not None
@@ -210,10 +211,9 @@ def project(
         parameter = value.to(torch.float64).reshape(())
     else:
         parameter = torch.full((), check.real(name, value, positive=gaussian), dtype=torch.float64)
-    q, k, *biases = check.expanded({"q": q, "k": k} | mask.biases, {"key_bias": 1})
-    mask = mask.with_biases(biases)
-    needed = return_lse or _recording(q, k, mask.attn_mask, mask.key_bias, parameter)
-    out, lse = project_op(q, k, *mask.arguments, parameter, gaussian, needed)
+    check.leading({"q": q, "k": k}, key_bias)
+    needed = return_lse or _recording(q, k, parameter, *mask[:2])
+    out, lse = project_op(q, k, *mask, parameter, gaussian, needed)
     return (out, lse) if return_lse else out
 
 

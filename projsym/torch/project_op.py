@@ -11,6 +11,7 @@ from projsym.attention import project as forward
 from projsym.backward import project_backward as backward
 from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
+from projsym.torch.mask_gradient import mask_gradient, seen
 from projsym.torch.views import array, in_torch, tensor
 
 __all__ = ["project", "project_backward"]
@@ -44,7 +45,10 @@ def _project(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.register_fake("projsym::project")
 def _(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:-1] if more[-1] else 0)
+    key_bias, with_lse = more[1], more[-1]
+    leads = [q.shape[:-2], k.shape[:-2], *([] if key_bias is None else [key_bias.shape[:-1]])]
+    rows = (*torch.broadcast_shapes(*leads), q.shape[-2])
+    return q.new_empty((*rows, q.shape[-1])), q.new_empty(rows if with_lse else 0)
 
 
 @torch.library.impl("projsym::project_backward", "cpu")
@@ -91,8 +95,25 @@ def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor
     g = torch.zeros_like(out) if g is None else g
     options = (*mask, ctx.is_causal, ctx.window, parameter, ctx.gaussian)
     dq, dk, whole, bias = project_backward(g, q, k, out, lse, g_lse, *options)
-    key_bias = mask[1]
-    return dq, dk, None, None if key_bias is None else bias, None, None, None, whole, None, None
+    dmask = None
+    if ctx.needs_input_grad[2]:
+        dmask = _by_mask(ctx, g, g_lse)
+    return dq, dk, dmask, None if mask[1] is None else bias, None, None, None, whole, None, None
+
+
+def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
+    q, k, attn_mask, key_bias, lengths, parameter, out, lse = ctx.saved_tensors
+    parameter = parameter.to(q.dtype)
+    scores = q @ k.mT
+    if ctx.gaussian:
+        scores = (
+            scores - q.square().sum(-1)[..., None] / 2 - k.square().sum(-1)[..., None, :] / 2
+        ) / parameter**2
+    else:
+        scores = scores * parameter
+    scores = scores + attn_mask if key_bias is None else scores + attn_mask + key_bias[..., None, :]
+    scores = seen(scores, 0, lengths, ctx.is_causal, ctx.window)
+    return mask_gradient(scores, k, g, out, lse, g_lse, attn_mask.shape)
 
 
 torch.library.register_autograd("projsym::project", _gradients, setup_context=_save)

@@ -57,6 +57,18 @@ def test_encoder(batch_first: bool, mode: Any) -> None:
     assert 0 < allowed < 1e-10
     assert (run(made) - run(model)).abs().max() <= allowed
     assert not any(isinstance(m, nn.MultiheadAttention) for m in made.modules())
+    padding = torch.zeros(5, 5, dtype=torch.bool)
+    padding[1, 3:] = True
+    causal = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64)
+    for masks in (
+        {"src_key_padding_mask": padding},
+        {"mask": causal, "is_causal": True},
+        {"mask": causal.isneginf()},
+        {"mask": causal, "src_key_padding_mask": padding},
+        {"mask": causal.expand(20, 5, 5)},
+    ):
+        # Rows of padding are as PyTorch's too: they see the others.
+        assert (run(made, **masks) - run(model, **masks)).abs().max() <= allowed, masks
 
 
 X = np.random.default_rng(0).standard_normal((5, 5, 16))
@@ -93,7 +105,8 @@ def test_bert(implementation: str, mode: Any) -> None:
     assert pt.convert(made, mode) == ["encoder.layer.0.attention", "encoder.layer.1.attention"]
     allowed = limit(model, run)
     assert 0 < allowed < 1e-10
-    assert (run(made) - run(model)).abs().max() <= allowed
+    for mask in (None, padding):
+        assert (run(made, mask) - run(model, mask)).abs().max() <= allowed
 
 
 def test_converted_models_learn() -> None:

@@ -136,6 +136,33 @@ def test_every_parameter_learns(mode: Any) -> None:
         assert p.grad is not None and (p.grad.abs().max() > 1e-9) != zero, name
 
 
+@pytest.mark.parametrize("mode", ["standard", "tied", "folded"])
+def test_masks(mode: Any) -> None:
+    """A row under a mask is the row without one over the keys that it sees; each within its bound of that."""
+    torch.manual_seed(2)
+    layer = pt.ProjectionAttention(12, 3, mode=mode).double().requires_grad_(False)
+    x = torch.randn(2, 5, 12).double()
+    n = x.shape[1]
+    causal = layer(x, is_causal=True)
+    masks = torch.ones(n, n, dtype=torch.bool).tril(), torch.zeros(3, n, n).double()
+    masks[1].masked_fill_(~masks[0], -torch.inf)
+    for mask in masks:
+        made = layer(x, attn_mask=mask)
+        for i in range(n):
+            seen = x[:, : i + 1]
+            want = layer(seen)[:, -1]
+            allowed = 2 * layer_ball(balls(layer), seen.numpy(), 3, layer.scale).rad[:, -1]
+            for rows in (causal, made):
+                assert ((rows[:, i] - want).abs().numpy() <= allowed).all()
+    hidden = torch.arange(n) < 3
+    want = layer(x, x[:, :3])
+    allowed = 2 * layer_ball(balls(layer), x.numpy(), 3, layer.scale, context=x[:, :3].numpy()).rad
+    for mask in (hidden, hidden[None, None], hidden.expand(2, 1, 1, n), hidden.expand(2, 3, 1, n)):
+        assert ((layer(x, attn_mask=mask) - want).abs().numpy() <= allowed).all()
+    weights = layer.attention_weights(x, attn_mask=hidden)
+    assert weights.shape == (2, 3, n, n) and not weights[..., 3:].any()
+
+
 def test_separate_values() -> None:
     source = nn.MultiheadAttention(12, 3, batch_first=True, kdim=5, vdim=4).double().eval()
     layer = pt.ProjectionAttention.from_multihead(source)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import projsym
 import projsym.torch as pt
-from projsym.runtime import c_kernel, threads
+from projsym.runtime import plan, threads
 from projsym.torch.attention_op import attention as attention_op
 from projsym.torch.attention_op import attention_backward
 from projsym.torch.project_op import project as project_op
@@ -29,6 +29,9 @@ def mask(key_bias: Tensor | None = None) -> tuple[Any, ...]:
     return None, key_bias, None, False, None
 
 
+NEITHER = None, None, False  # past keys, past values, grouped heads
+
+
 def parameter(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
@@ -40,8 +43,24 @@ def given(gradient: bool, bias: bool = False) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_opcheck_attention(gradient: bool) -> None:
-    torch.library.opcheck(attention_op, (*given(gradient), *mask(), 0.7, True))
-    torch.library.opcheck(attention_op, (*given(False), *mask(), None, False))
+    torch.library.opcheck(attention_op, (*given(gradient), *mask(), *NEITHER, 0.7, None, True))
+    torch.library.opcheck(attention_op, (*given(False), *mask(), *NEITHER, None, None, False))
+
+
+def test_opcheck_masks() -> None:
+    """Every optional argument at once."""
+    q, k, v = normal(2, 4, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 3)
+    past = normal(2, 2, 2, 4), normal(2, 2, 2, 3)
+    pairs, bias = normal(4, 3, 7), normal(7)
+    torch.library.opcheck(
+        attention_op, (q, k, v, pairs, bias, None, True, [2, -1], *past, True, None, 2.0, True)
+    )
+    lengths = torch.tensor([3, 5])
+    q, k = normal(2, 3, 4), normal(5, 4)
+    seen = torch.ones(3, 5, dtype=torch.bool).tril(1)
+    torch.library.opcheck(
+        project_op, (q, k, seen, normal(5), lengths, False, [-1, 1], parameter(0.9), True, True)
+    )
 
 
 @pytest.mark.parametrize("gaussian", [True, False])
@@ -53,11 +72,12 @@ def test_opcheck_project(gaussian: bool, bias: bool) -> None:
 
 def test_opcheck_backward() -> None:
     q, k, v = given(False)
-    out, lse = attention_op(q, k, v, *mask(), None, True)
+    out, lse = attention_op(q, k, v, *mask(), *NEITHER, None, None, True)
     torch.library.opcheck(
-        attention_backward, (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, *mask(), None)
+        attention_backward,
+        (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, *mask(), *NEITHER, None, None),
     )
-    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, *mask(), 0.3))
+    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, *mask(), *NEITHER, 0.3, None))
     one = torch.ones((), dtype=torch.float64)
     out, lse = project_op(q, k, *mask(), one, True, True)
     torch.library.opcheck(project_backward, (out, q, k, out, lse, lse, *mask(), one, True))
@@ -86,6 +106,53 @@ def test_gradcheck_project(name: str) -> None:
     assert torch.autograd.gradcheck(lambda q, k, p: pt.project(q, k, **{name: p}), (*inputs[:2], inputs[3]))
 
 
+MASKS: dict[str, dict[str, Any]] = {
+    "causal": {"is_causal": True},
+    "window": {"window": (1, 0)},
+    "lengths": {"kv_lengths": torch.tensor([0, 4])},
+    "booleans": {"attn_mask": torch.ones(3, 5, dtype=torch.bool).tril(-1)},
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_gradcheck_masks(name: str) -> None:
+    """Rows that see nothing, too: row 0 of the booleans, and the first sequence of the lengths."""
+    given = normal(2, 3, 4), normal(2, 5, 4), normal(2, 5, 3)
+    assert torch.autograd.gradcheck(lambda *a: pt.attention(*a, **MASKS[name]), given)
+    assert torch.autograd.gradcheck(lambda q, k: pt.project(q, k, sigma=0.9, **MASKS[name]), given[:2])
+
+
+def test_gradcheck_biases_past_and_groups() -> None:
+    """Masks that are learned, past keys, and grouped heads, with what restricts the rows beside them."""
+    q, k, v = normal(2, 4, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 3)
+    pairs, bias, past = normal(4, 3, 7), normal(2, 7), (normal(2, 2, 2, 4), normal(2, 2, 2, 3))
+
+    def everything(*a: Tensor) -> Any:
+        q, k, v, pairs, bias, *past = a
+        more = {"past_key": past[0], "past_value": past[1], "window": (2, 1), "softcap": 1.5}
+        return pt.attention(q, k, v, pairs, 0.0, True, None, True, key_bias=bias, return_lse=True, **more)
+
+    assert torch.autograd.gradcheck(everything, (q, k, v, pairs, bias, *past))
+    pairs, bias, lengths = normal(3, 5), normal(5), torch.tensor([[3, 5], [1, 0]])
+
+    def projected(q: Tensor, k: Tensor, pairs: Tensor, bias: Tensor, sigma: Tensor) -> Any:
+        more = {"kv_lengths": lengths, "key_bias": bias, "attn_mask": pairs}
+        return pt.project(q[:, :2], k, sigma=sigma, window=(1, 1), **more)
+
+    assert torch.autograd.gradcheck(projected, (q, k, pairs, bias, parameter(1.1)))
+
+
+def test_hidden_nan_reaches_nothing() -> None:
+    """Keys and values behind the length may be anything; the bits are those without them."""
+    q, k, v = given(False)
+    k[:, 3:], v[:, 3:] = torch.nan, torch.inf
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    out = pt.attention(q, k, v, kv_lengths=torch.tensor([3, 3]))
+    assert torch.equal(out, pt.attention(q, k[:, :3], v[:, :3], window=None))
+    for x in torch.autograd.grad(out.sum(), leaves):
+        assert x.isfinite().all() and (x is None or not x[:, 3:].any())
+
+
 def test_gradient_of_one_output_only() -> None:
     """With the log-sum-exp alone, and with the output alone: each is the part of the sum of both."""
     q, k, v = given(True)
@@ -107,7 +174,7 @@ def test_second_gradient_is_refused() -> None:
 def test_gradient_without_a_log_sum_exp_is_refused() -> None:
     q, k, v = given(True)
     for out, _ in (
-        attention_op(q, k, v, *mask(), None, False),
+        attention_op(q, k, v, *mask(), *NEITHER, None, None, False),
         project_op(q, k, *mask(), parameter(1.0), False, False),
     ):
         with pytest.raises(RuntimeError, match="with_lse is False"):
@@ -117,8 +184,10 @@ def test_gradient_without_a_log_sum_exp_is_refused() -> None:
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiles_as_one_graph(dynamic: bool) -> None:
     def call(q: Tensor, k: Tensor, v: Tensor, s: Tensor) -> Tensor:
+        masked = pt.attention(q, k, v, is_causal=True, window=(1, 1), kv_lengths=torch.tensor([4, 3]))
         return (
-            pt.attention(q.sin(), k, v)
+            masked
+            + pt.attention(q.sin(), k, v)
             + pt.project(q, k, sigma=s)[..., :3]
             + pt.project(v, v, scale=0.5).sum()
         )
@@ -133,29 +202,32 @@ def test_compiles_as_one_graph(dynamic: bool) -> None:
 
 def test_memory_is_shared_and_threads_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses that the kernel reads and writes are those of the tensors, also of transposed heads."""
-    seen: list[tuple[int, ...]] = []
+    seen: list[list[int]] = []
     used: list[int] = []
-    spied, counted = c_kernel.address, c_kernel.threads_for_call
-    monkeypatch.setattr(c_kernel, "address", lambda x: seen.append((spied(x),)) or spied(x))
-    monkeypatch.setattr(
-        c_kernel, "threads_for_call", lambda work: used.append(threads.get_num_threads()) or counted(work)
-    )
+    real = plan.Plan.__call__
+
+    def spy(self: plan.Plan, arrays: Any, parameters: Any) -> Any:
+        made = real(self, arrays, parameters)
+        assert all(plan._pointer(x, 2) is not plan._copied for x in arrays)
+        seen.append([x.ctypes.data for x in (*arrays, *made[0]) if x is not None])
+        used.append(threads.get_num_threads())
+        return made
+
+    monkeypatch.setattr(plan.Plan, "__call__", spy)
     q, k, v = (normal(7, 2, 4, gradient=False, seed=s).transpose(0, 1) for s in range(3))
-    before = torch.get_num_threads()
+    before, own = torch.get_num_threads(), threads.get_num_threads()
     try:
         torch.set_num_threads(1)
         out, lse = pt.attention(q, k, v, return_lse=True)
     finally:
         torch.set_num_threads(before)
-    assert [x for (x,) in seen] == [x.data_ptr() for x in (q, k, v, out, lse)]
-    assert used == [1]
-    with_torch = threads.get_num_threads()
+    assert seen == [[x.data_ptr() for x in (q, k, v, out, lse)]]
     projsym.set_num_threads(1)
     try:
         pt.attention(q, k, v)
     finally:
         projsym.set_num_threads(None)
-    assert used[-1] == before and threads.get_num_threads() == with_torch
+    assert used == [1, before] and threads.get_num_threads() == own
 
 
 def test_same_bits_as_the_arrays() -> None:
