@@ -117,7 +117,7 @@ def _products(q: Array, keys: Array, lse: Array, mode: int, n: int, options: dic
 
     scale = 1 / math.sqrt(q.shape[-1]) if options["scale"] is None else options["scale"]
     keys = np.repeat(keys, q.shape[1] // keys.shape[1], axis=1)
-    scores = q.dtype.type(scale) * (q @ keys.swapaxes(-1, -2))
+    scores: Array = q.dtype.type(scale) * (q @ keys.swapaxes(-1, -2))
     cap = options["softcap"]
     if mode and cap is not None:
         scores = q.dtype.type(cap) * np.tanh(scores / q.dtype.type(cap))
@@ -132,6 +132,6 @@ def _products(q: Array, keys: Array, lse: Array, mode: int, n: int, options: dic
         for index in np.ndindex(mask.leading):
             seen[index] = mask.seen(index)
         scores = np.where(seen, scores if mask.pairs is None else scores + mask.pairs, -math.inf)
-    if mode == WITH_BIAS:
-        return scores
-    return np.exp(scores - np.where(np.isneginf(lse), 0, lse)[..., None])
+    if mode == WEIGHTS:
+        scores = np.exp(scores - np.where(np.isneginf(lse), 0, lse)[..., None])
+    return scores

@@ -1,8 +1,8 @@
 """Every backend node case of the ONNX operator Attention, on both backends.
 
-The cases and their tolerances are those of the package `onnx`: its own runner compares with the tolerances that
-a case carries, and for bfloat16 with two units in the last place. The ``_expanded`` twins of some test a graph
-of other operators and are not about this one.
+The cases and their tolerances are those of the package `onnx`: its own runner compares with the tolerances
+that a case carries, and for bfloat16 with two units in the last place. The ``_expanded`` twins of some test a
+graph of other operators and are not about this one.
 """
 
 from __future__ import annotations
