@@ -32,8 +32,10 @@ Batch = dict[str, Tensor]
 
 def load(kind: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     """The model with its attention by PyTorch ("sdpa", "eager") or converted ("standard", "folded")."""
-    from transformers import BertModel
+    from transformers import BertModel, logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     folder = default_model_folder()
     check_sha256(folder / "model.safetensors", DEFAULT_SHA256)
     ours = kind not in ("sdpa", "eager")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from projsym import masks
+from projsym.masks import Mask
 
 Array: TypeAlias = NDArray[Any]
 Doubles: TypeAlias = NDArray[np.float64]
@@ -29,7 +32,7 @@ class Kernel:
     exp_error: float
     scale: float  # base 2, exact up to double rounding
     gaussian: bool
-    biased: bool
+    biases: int  # how many numbers are added to a score
     block: int
     blocks: int
     depth: int
@@ -66,8 +69,9 @@ def arguments(
     sequential: bool,
     softcap: float | None = None,
     tanh_error: float | None = None,
-) -> tuple[Kernel, tuple[int, ...]]:
-    """The kernel's constants and the broadcast leading shape, or the errors that `forward_bound` names."""
+    mask: Mapping[str, Any] | None = None,
+) -> tuple[Kernel, tuple[int, ...], Mask | None]:
+    """The kernel's constants, the broadcast leading shape and the mask, or the errors of `forward_bound`."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
     wider = kind == np.dtype(np.longdouble) and exp_error is not None
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)) and not wider:
@@ -91,19 +95,24 @@ def arguments(
     except ValueError as error:
         shapes = ", ".join(f"{name} {x.shape}" for name, (x, _) in arrays.items())
         raise ValueError(f"leading axes do not broadcast: {shapes}") from error
-    biased = bias is not None
-    capped = _cap(softcap, tanh_error, sigma, biased, kind)
-    return _kernel(d, m, scale, sigma, biased, kind, block, depth, exp_error, sequential, *capped), lead
+    found = masks.resolve(lead, q.shape[-2], m, kind, key_bias=bias, **(mask or {}))
+    pairs = None if found is None else found.pairs
+    if pairs is not None and not (pairs < math.inf).all():
+        raise ValueError("attn_mask: it holds NaN or infinity, allowed are finite numbers and -inf")
+    capped = _cap(softcap, tanh_error, sigma, kind)
+    terms = (bias is not None) + (pairs is not None)
+    kernel = _kernel(d, m, scale, sigma, terms, kind, block, depth, exp_error, sequential, *capped)
+    return kernel, lead, found
 
 
 def _cap(
-    softcap: float | None, tanh_error: float | None, sigma: float | None, biased: bool, dtype: np.dtype[Any]
+    softcap: float | None, tanh_error: float | None, sigma: float | None, dtype: np.dtype[Any]
 ) -> tuple[float | None, float]:
     """The bound of the scores in base 2, and the absolute error of the hyperbolic tangent."""
     if softcap is None:
         return None, 0.0
-    if sigma is not None or biased:
-        raise ValueError("softcap: given with sigma or key_bias, allowed is the plain dot product")
+    if sigma is not None:
+        raise ValueError("softcap: given with sigma, allowed is the dot product")
     if not (math.isfinite(softcap) and 1e-30 < softcap < 1e30):
         raise ValueError(f"softcap: got {softcap}, allowed are numbers between 1e-30 and 1e30")
     if tanh_error is None:
@@ -120,7 +129,7 @@ def _kernel(
     m: int,
     scale: float | None,
     sigma: float | None,
-    biased: bool,
+    biases: int,
     dtype: np.dtype[Any],
     block: int,
     depth: int | None,
@@ -161,7 +170,7 @@ def _kernel(
         exp_error=exp_error,
         scale=natural * LOG2E,
         gaussian=sigma is not None,
-        biased=biased,
+        biases=biases,
         block=block,
         blocks=max(1, -(-m // block)),
         depth=m if depth is None else depth,
@@ -179,17 +188,38 @@ def _checked(name: str, x: Array, rank: int, dtype: np.dtype[Any]) -> None:
 
 
 def heads(
-    q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, slice], Doubles, Doubles, Doubles, Doubles, NDArray[np.intp]]]:
-    """Chunks of rows: where they go, queries, visible keys, their biases, values and places."""
+    q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...], mask: Mask | None = None
+) -> Iterator[tuple[tuple[int, Any], Doubles, Doubles, Doubles, Doubles, NDArray[np.intp], Doubles | None]]:
+    """Chunks of rows: where they go, queries, visible keys, their biases, values and places, and what is
+    added to each score (rows, keys), minus infinity for a hidden pair, or None if there is no such mask."""
     n, m = q.shape[-2], k.shape[-2]
     for head, index in enumerate(np.ndindex(lead)):
         ks, vs = (np.broadcast_to(x, lead + x.shape[-2:])[index].astype(np.float64) for x in (k, v))
         qs = np.broadcast_to(q, lead + q.shape[-2:])[index].astype(np.float64)
         bs = np.zeros(m) if bias is None else np.broadcast_to(bias, (*lead, m))[index].astype(np.float64)
-        seen = bs > -math.inf
+        added = (
+            None
+            if mask is None or (mask.pairs is None and mask.ranges is None)
+            else _added(mask, lead, index)
+        )
+        seen: NDArray[np.bool_] = bs > -math.inf
+        sees: NDArray[np.bool_] = np.ones(n, bool)
+        if added is not None:
+            added = np.where(seen, added, -math.inf)
+            seen, sees = np.isfinite(added.max(axis=0, initial=-math.inf)), np.isfinite(added.max(axis=1))
         if not seen.any():
             continue
-        step, place = max(1, _PAIRS // m), np.flatnonzero(seen)
-        for i in range(0, n, step):
-            yield (head, slice(i, i + step)), qs[i : i + step], ks[seen], bs[seen], vs[seen], place
+        step, place, rows = max(1, _PAIRS // m), np.flatnonzero(seen), np.flatnonzero(sees)
+        for i in range(0, len(rows), step):
+            at = rows[i : i + step]
+            part = None if added is None else added[np.ix_(at, place)]
+            yield (head, at), qs[at], ks[seen], bs[seen], vs[seen], place, part
+
+
+def _added(mask: Mask, lead: tuple[int, ...], index: tuple[int, ...]) -> Doubles:
+    """What a mask adds to the scores of one head, minus infinity where it hides a pair."""
+    shape = (mask.n, mask.m)
+    own = index[len(lead) - len(mask.leading) :]
+    at = tuple(i if size > 1 else 0 for i, size in zip(own, mask.leading, strict=True))
+    pairs = np.zeros(shape) if mask.pairs is None else np.broadcast_to(mask.pairs, (*lead, *shape))[index]
+    return np.where(mask.seen(at), pairs.astype(np.float64), -math.inf)

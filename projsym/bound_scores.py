@@ -28,32 +28,52 @@ class Rows:
     maximum: Doubles  # bound on the magnitude of the last running maximum, base 2
 
 
-def row_bounds(q: Doubles, k: Doubles, bias: Doubles, place: NDArray[np.intp], kernel: Kernel) -> Rows:
-    """(rows, d), (keys, d), (keys,) and the keys' places in the kernel's input, to bounds on every weight."""
-    d, c, extra = q.shape[1], abs(kernel.scale), kernel.gaussian + kernel.biased
+def row_bounds(
+    q: Doubles,
+    k: Doubles,
+    bias: Doubles,
+    place: NDArray[np.intp],
+    kernel: Kernel,
+    added: Doubles | None = None,
+) -> Rows:
+    """(rows, d), (keys, d), (keys,) and the keys' places in the kernel's input, to bounds on every weight.
+
+    added: (rows, keys), what a mask adds to the scores, minus infinity where it hides a pair, which then has
+    weight 0 in the kernel and here; every row sees a key.
+    """
+    d, c, extra = q.shape[1], abs(kernel.scale), kernel.gaussian + kernel.biases
     square = np.square(k).sum(1) if kernel.gaussian else np.zeros(len(k))
     # A bias this low makes the kernel overflow unless its key is flushed, which is then so for the true one.
     shift = np.maximum(LOG2E * bias, -kernel.largest / 4)
     norm, unscaled = c / 2 * square, np.abs(q) @ np.abs(k).T
     dot, product = kernel.scale * (q @ k.T), c * unscaled
-    score = dot - norm + shift
+    hidden, size = None, np.abs(shift)
+    if added is not None:
+        hidden, extras = np.isneginf(added), np.maximum(LOG2E * added, -kernel.largest / 4)
+        size = size + np.where(hidden, 0.0, np.abs(extras))
+        shift = shift + extras
+    score = dot - norm + (shift if kernel.cap is None else 0.0)
     cast = 6 * min(U64, kernel.u) + (kernel.u if kernel.u > U64 else 0.0) + (kernel.least / c if c else 0.0)
     error = (
         _dot_error(q, k, dot, product, cast, d + 1 + extra, kernel)
         + both(cast, kernel.gamma(2 * d + 1 + extra)) * norm
-        + both(kernel.u + 2 * min(U64, kernel.u), kernel.gamma(d + 1 + extra)) * np.abs(shift)
+        + both(kernel.u + 2 * min(U64, kernel.u), kernel.gamma(d + 1 + extra)) * size
         + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * max(1.0, c))
     )
     top = score.max(1, keepdims=True)
     # `own` bounds the error of `score` as it is computed here, and of its differences.
-    own = (2 * d + 32) * U64 * (product + norm + np.abs(shift) + np.abs(top))
+    own = (2 * d + 32) * U64 * (product + norm + size + np.abs(top))
     if kernel.cap is not None:
-        # The slope of cap*tanh(score/cap) is at most 1; its product with the cap has three roundings.
+        # The slope of cap*tanh(score/cap) is at most 1; its product with the cap has three roundings,
+        # and one for each number added to it.
         cap, lost = kernel.cap, kernel.tanh_error
-        score = cap * np.tanh(score / cap)
-        error = error + cap * (lost + kernel.gamma(3) * (1 + lost)) + kernel.least * (1 + cap)
+        score = cap * np.tanh(score / cap) + shift
+        error = error + cap * (lost + kernel.gamma(3 + extra) * (1 + lost)) + kernel.least * (1 + cap)
         top = score.max(1, keepdims=True)
         own = own + 64 * U64 * cap
+    if hidden is not None:
+        score, error, own = (np.where(hidden, x, y) for x, y in ((-np.inf, score), (0.0, error), (0.0, own)))
+        top = score.max(1, keepdims=True)
     reach = error + own
     low, high = (score - reach).max(1, keepdims=True), (score + reach).max(1, keepdims=True)
     flushed = score + reach - low <= kernel.lowest
@@ -72,7 +92,7 @@ def row_bounds(q: Doubles, k: Doubles, bias: Doubles, place: NDArray[np.intp], k
     )
     limit = kernel.largest / 8
     partial = np.maximum(product.max(1), c * np.abs(q).max(1, initial=0.0)) + norm.max()
-    heavy = np.where(flushed, 0.0, np.abs(shift)).max(1) + max(float(shift.max()), 0.0)
+    heavy = np.where(flushed, 0.0, size).max(1) + max(float(shift.max()), 0.0)
     fits = (partial + heavy < limit) & (unscaled.max(1) + square.max() < limit) & kernel.sum_is_positive
     return Rows(
         near=near / near_sum,

@@ -52,6 +52,10 @@ or without FMA; the output is the one sum over the other, by division or by the 
    may be below 1/2; that what underflows still moves the mean by less than the least normal number for each
    key is what the choice of such rows guarantees (`projsym.codegen.c_bounded`).
 
+7. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
+   [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
+   is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
+
 The bound itself is evaluated in float64. All its terms are non-negative, the longest chain (a product over
 ``d`` features, a sum over ``m`` keys, some fifty operations more) is below 2·10**5 roundings for
 ``m + d < 10**5``, that is a relative error below 3·10**-11; the last factor ``1 + 10**-10`` covers it and
@@ -65,7 +69,7 @@ overflow the bound is infinite, never NaN.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -73,6 +77,7 @@ from numpy.typing import DTypeLike, NDArray
 from projsym.bound_arguments import Array, Doubles, Kernel, arguments, heads
 from projsym.bound_scores import U64, UNDERFLOW, Rows, row_bounds
 from projsym.bound_sums import sum_errors
+from projsym.masks import Window
 
 _SAFETY: Final = 1 + 1e-10
 _LOG_ERROR: Final = 4  # units of roundoff allowed to a logarithm, relative
@@ -93,6 +98,11 @@ def forward_bound(
     sequential: bool = False,
     softcap: float | None = None,
     tanh_error: float | None = None,
+    attn_mask: Array | None = None,
+    is_causal: bool = False,
+    window: Window | None = None,
+    kv_lengths: Array | None = None,
+    past: int | None = None,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -105,6 +115,7 @@ def forward_bound(
     scale: of the dot product, by default ``1/sqrt(d)``; or sigma: bandwidth of the Gaussian form,
         ``w_j ∝ exp(-‖q - k_j‖²/2σ² + key_bias_j)``, which the kernel expands. Not both.
     key_bias: (..., m), added to the scores in natural units; ``-inf`` hides a key.
+    attn_mask, is_causal, window, kv_lengths: as in `projsym.attention`. past: how many keys are past ones.
     dtype: of the kernel, float32 or float64; by default that of `q`. A long double of more precision than
         float64 may be given together with `exp_error`.
     block: keys in a block, hidden ones counted; at least so many where the order is not known (fewer only in
@@ -115,8 +126,8 @@ def forward_bound(
     sequential: the order of the generated C kernels, which gives a much smaller bound: the products of a
         score are added in the order of the features, the keys of a block in their order, from zero, to one
         accumulator each; a block starts at every multiple of `block`; ``exp2(0)`` is 1.
-    softcap: bound of soft-capped scores, ``softcap * tanh(scale ⟨q, k⟩ / softcap)``; not with `sigma` or
-        `key_bias`. tanh_error: absolute error of the kernel's ``tanh``, by default the certified one.
+    softcap: bound of soft-capped scores, ``softcap * tanh(scale ⟨q, k⟩ / softcap)``; not with `sigma`.
+        tanh_error: absolute error of the kernel's ``tanh``, by default the certified one.
 
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
@@ -125,14 +136,16 @@ def forward_bound(
     ValueError for shapes that do not match, values that are not finite, `scale` together with `sigma`, and
     parameters out of range; OverflowError if the scale factor does not fit the kernel's type.
     """
-    kernel, lead = arguments(
-        q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error
+    mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
+    mask |= {"kv_lengths": kv_lengths, "past": past}
+    kernel, lead, shown = arguments(
+        q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error, mask
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
         with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-            for at, qs, ks, bias, vs, place in heads(q, k, v, key_bias, lead):
-                rows = row_bounds(qs, ks, bias, place, kernel)
+            for at, qs, ks, bias, vs, place, added in heads(q, k, v, key_bias, lead, shown):
+                rows = row_bounds(qs, ks, bias, place, kernel, added)
                 out[at] = _mean_bound(rows, vs, place, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])
 
@@ -151,6 +164,11 @@ def lse_bound(
     sequential: bool = False,
     softcap: float | None = None,
     tanh_error: float | None = None,
+    attn_mask: Array | None = None,
+    is_causal: bool = False,
+    window: Window | None = None,
+    kv_lengths: Array | None = None,
+    past: int | None = None,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -163,13 +181,28 @@ def lse_bound(
     of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0.
     """
     none = k[..., :0] if k.ndim > 1 else k  # values without features
-    kernel, lead = arguments(
-        q, k, none, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error
+    mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
+    mask |= {"kv_lengths": kv_lengths, "past": past}
+    kernel, lead, shown = arguments(
+        q,
+        k,
+        none,
+        scale,
+        sigma,
+        key_bias,
+        dtype,
+        block,
+        depth,
+        exp_error,
+        sequential,
+        softcap,
+        tanh_error,
+        mask,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-        for at, qs, ks, bias, vs, place in heads(q, k, none, key_bias, lead):
-            rows = row_bounds(qs, ks, bias, place, kernel)
+        for at, qs, ks, bias, vs, place, added in heads(q, k, none, key_bias, lead, shown):
+            rows = row_bounds(qs, ks, bias, place, kernel, added)
             lost = sum_errors(rows, vs, place, kernel).normaliser
             out[at] = _log_bound(rows, lost, qs, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])

@@ -79,7 +79,8 @@ def scalar(name: str, x: Tensor) -> None:
 
 def real(name: str, value: object, positive: bool = False) -> float:
     """A finite real number as a float."""
-    allowed = "a finite real number" + (" greater than 0" if positive else "") + ", or a tensor of one"
+    allowed = "a finite real number" + (" greater than 0" if positive else "")
+    allowed += ", or a tensor of one" if name != "softcap" else ""
     if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
         raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
     if isinstance(value, (int, float)) and (not math.isfinite(value) or (positive and value <= 0)):

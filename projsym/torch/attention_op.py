@@ -20,7 +20,9 @@ from projsym.torch.views import array, in_torch, tensor
 
 __all__ = ["attention", "attention_backward"]
 
-OPTIONS = f"{masks.SCHEMA}, Tensor? past_key, Tensor? past_value, bool enable_gqa, float? scale"
+OPTIONS = (
+    f"{masks.SCHEMA}, Tensor? past_key, Tensor? past_value, bool enable_gqa, float? scale, float? softcap"
+)
 
 torch.library.define(
     "projsym::attention",
@@ -93,16 +95,17 @@ def _(g: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple
 
 
 def _keywords(*options: Any) -> dict[str, Any]:
-    *mask, past_key, past_value, enable_gqa, scale = options
+    *mask, past_key, past_value, enable_gqa, scale, softcap = options
     past = {"past_key": past_key, "past_value": past_value}
     arrays = {name: None if x is None else array(x) for name, x in past.items()}
-    return {**masks.keywords(*mask), **arrays, "enable_gqa": enable_gqa, "scale": scale}
+    more = {"enable_gqa": enable_gqa, "scale": scale, "softcap": softcap}
+    return {**masks.keywords(*mask), **arrays, **more}
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     tensors = (*inputs[:6], *inputs[8:10])  # those of the mask come before its two other arguments
     ctx.is_causal, ctx.window = inputs[6:8]
-    ctx.enable_gqa, ctx.scale, ctx.with_lse = inputs[10:]
+    ctx.enable_gqa, ctx.scale, ctx.softcap, ctx.with_lse = inputs[10:]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output)
 
@@ -112,17 +115,19 @@ def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor
         raise RuntimeError("projsym::attention: with_lse is False; a gradient needs with_lse=True")
     query, key, value, attn_mask, key_bias, kv_lengths, *past, out, lse = ctx.saved_tensors
     if g is None and g_lse is None:
-        return (None,) * 13
+        return (None,) * 14
     g = torch.zeros_like(out) if g is None else g
     mask = attn_mask, key_bias, kv_lengths, ctx.is_causal, ctx.window
-    made = attention_backward(g, query, key, value, out, lse, g_lse, *mask, *past, ctx.enable_gqa, ctx.scale)
+    made = attention_backward(
+        g, query, key, value, out, lse, g_lse, *mask, *past, ctx.enable_gqa, ctx.scale, ctx.softcap
+    )
     bias, *old = (
         x if given is not None else None for x, given in zip(made[3:], (key_bias, *past), strict=True)
     )
     dmask = None
     if ctx.needs_input_grad[3]:
         dmask = _by_mask(ctx, g, g_lse)
-    return (*made[:3], dmask, bias, None, None, None, *old, None, None, None)
+    return (*made[:3], dmask, bias, None, None, None, *old, None, None, None, None)
 
 
 def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
@@ -136,7 +141,9 @@ def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
         if key_bias is not None and key_bias.ndim > 1 and key_bias.shape[-2] > 1:
             key_bias = key_bias.repeat_interleave(group, -2)
     scale = query.shape[-1] ** -0.5 if ctx.scale is None else ctx.scale
-    scores = query @ key.mT * scale + attn_mask
+    scores = query @ key.mT * scale
+    scores = scores if ctx.softcap is None else ctx.softcap * torch.tanh(scores / ctx.softcap)
+    scores = scores + attn_mask
     scores = scores if key_bias is None else scores + key_bias[..., None, :]
     scores = seen(scores, past, lengths, ctx.is_causal, ctx.window)
     return mask_gradient(scores, value, g, out, lse, g_lse, attn_mask.shape)

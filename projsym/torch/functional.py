@@ -35,6 +35,7 @@ def attention(
     scale: Real | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: Tensor | None = ...,
     past_key: Tensor | None = ...,
@@ -53,6 +54,7 @@ def attention(
     scale: Real | None = ...,
     enable_gqa: bool = ...,
     *,
+    softcap: float | None = ...,
     window: Window | None = ...,
     key_bias: Tensor | None = ...,
     past_key: Tensor | None = ...,
@@ -70,6 +72,7 @@ def attention(
     scale: Real | None = None,
     enable_gqa: bool = False,
     *,
+    softcap: float | None = None,
     window: Window | None = None,
     key_bias: Tensor | None = None,
     past_key: Tensor | None = None,
@@ -101,6 +104,7 @@ def attention(
     dropout_p: 0 only: the weights that it would drop are never stored.
     is_causal, window (left, right), kv_lengths (integers, one a sequence): the range of keys that a row sees.
     scale: a finite number or a tensor of one number (with a gradient, if it requires one); default 1/sqrt(d).
+    softcap: a number > 0; scores s become ``softcap * tanh(s / softcap)`` before anything is added.
     enable_gqa: axis -3 holds heads, those of the query a multiple of those of key and value.
     past_key, past_value: keys and values in front of the others, copied together with them; query i then
     stands at position past + i.
@@ -124,10 +128,12 @@ def attention(
         query, scale = query * scale.to(query.dtype).reshape(()), 1.0
     elif scale is not None:
         scale = check.real("scale", scale)
+    if softcap is not None:
+        softcap = check.real("softcap", softcap, positive=True)
     mask = masks.mask(query, m, attn_mask, key_bias, kv_lengths, is_causal, window)
     check.leading({"query": query, "key": key, "value": value}, key_bias, enable_gqa)
     needed = return_lse or _recording(query, key, value, *past, *mask[:2])
-    out, lse = attention_op(query, key, value, *mask, *past, enable_gqa, scale, needed)
+    out, lse = attention_op(query, key, value, *mask, *past, enable_gqa, scale, softcap, needed)
     return (out, lse) if return_lse else out
 
 

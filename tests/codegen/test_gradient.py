@@ -120,7 +120,7 @@ CORRUPTED: list[tuple[str, Change, str]] = [
     ("output: of keys for queries", on(Output, lambda o: replace(o, axes="i")), "inside loops over"),
     ("outputs of keys before the queries are through", in_rows, "inside one over|inside loops|used before"),
     ("ranged: queries", on(Loop, lambda x: replace(x, ranged=x.axis == "i")), "a ranged loop over i"),
-    ("ranged: the outputs of keys", on(Loop, lambda x: replace(x, ranged=x.axis == "j")), "loop over j"),
+    ("ranged: keys afterwards", on(Loop, lambda x: replace(x, ranged=x.axis == "j")), "loop over j without"),
     ("no outputs", lambda p: p.with_(body=p.body[:-1]), "no output"),
 ]  # fmt: skip
 

@@ -43,8 +43,8 @@ def given(gradient: bool, bias: bool = False) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_opcheck_attention(gradient: bool) -> None:
-    torch.library.opcheck(attention_op, (*given(gradient), *mask(), *NEITHER, 0.7, True))
-    torch.library.opcheck(attention_op, (*given(False), *mask(), *NEITHER, None, False))
+    torch.library.opcheck(attention_op, (*given(gradient), *mask(), *NEITHER, 0.7, None, True))
+    torch.library.opcheck(attention_op, (*given(False), *mask(), *NEITHER, None, None, False))
 
 
 def test_opcheck_masks() -> None:
@@ -52,7 +52,9 @@ def test_opcheck_masks() -> None:
     q, k, v = normal(2, 4, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 3)
     past = normal(2, 2, 2, 4), normal(2, 2, 2, 3)
     pairs, bias = normal(4, 3, 7), normal(7)
-    torch.library.opcheck(attention_op, (q, k, v, pairs, bias, None, True, [2, -1], *past, True, None, True))
+    torch.library.opcheck(
+        attention_op, (q, k, v, pairs, bias, None, True, [2, -1], *past, True, None, 2.0, True)
+    )
     lengths = torch.tensor([3, 5])
     q, k = normal(2, 3, 4), normal(5, 4)
     seen = torch.ones(3, 5, dtype=torch.bool).tril(1)
@@ -70,12 +72,12 @@ def test_opcheck_project(gaussian: bool, bias: bool) -> None:
 
 def test_opcheck_backward() -> None:
     q, k, v = given(False)
-    out, lse = attention_op(q, k, v, *mask(), *NEITHER, None, True)
+    out, lse = attention_op(q, k, v, *mask(), *NEITHER, None, None, True)
     torch.library.opcheck(
         attention_backward,
-        (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, *mask(), *NEITHER, None),
+        (normal(2, 3, 3, gradient=False), q, k, v, out, lse, None, *mask(), *NEITHER, None, None),
     )
-    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, *mask(), *NEITHER, 0.3))
+    torch.library.opcheck(attention_backward, (out, q, k, v, out, lse, lse, *mask(), *NEITHER, 0.3, None))
     one = torch.ones((), dtype=torch.float64)
     out, lse = project_op(q, k, *mask(), one, True, True)
     torch.library.opcheck(project_backward, (out, q, k, out, lse, lse, *mask(), one, True))
@@ -127,7 +129,7 @@ def test_gradcheck_biases_past_and_groups() -> None:
 
     def everything(*a: Tensor) -> Any:
         q, k, v, pairs, bias, *past = a
-        more = {"past_key": past[0], "past_value": past[1], "window": (2, 1)}
+        more = {"past_key": past[0], "past_value": past[1], "window": (2, 1), "softcap": 1.5}
         return pt.attention(q, k, v, pairs, 0.0, True, None, True, key_bias=bias, return_lse=True, **more)
 
     assert torch.autograd.gradcheck(everything, (q, k, v, pairs, bias, *past))
@@ -172,7 +174,7 @@ def test_second_gradient_is_refused() -> None:
 def test_gradient_without_a_log_sum_exp_is_refused() -> None:
     q, k, v = given(True)
     for out, _ in (
-        attention_op(q, k, v, *mask(), *NEITHER, None, False),
+        attention_op(q, k, v, *mask(), *NEITHER, None, None, False),
         project_op(q, k, *mask(), parameter(1.0), False, False),
     ):
         with pytest.raises(RuntimeError, match="with_lse is False"):
