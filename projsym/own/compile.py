@@ -7,7 +7,6 @@ from typing import Any
 
 from projsym.algebra.terms import VectorFamily
 from projsym.codegen.kernel import required
-from projsym.codegen.lower import LoweringError
 from projsym.derivations.notation import k, v
 from projsym.errors import refused
 
@@ -63,10 +62,7 @@ def compile(
             refused("fixed", unknown, f"names in the weight: {', '.join(sorted(known)) or 'none'}")
         )
     sign = positivity(form)
-    try:
-        theorems = forward(name, form), backward(name, form, fixed)
-    except TypeError as e:
-        raise LoweringError(f"weight: {e}") from e
+    theorems = forward(name, form), backward(name, form, fixed)
     proofs = required(theorems[0]), required(theorems[1])
     rows = tuple(b.name for b in form.query_scalars)
     made = kernels(*theorems, name, rows)
