@@ -5,7 +5,7 @@ line is the sum of the gradients paired with their directions, written with what
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -26,7 +26,7 @@ from projsym.proof.laws import (
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, shown
 
-from .notation import bias, cap, k, scale, v, σ
+from .notation import Z, bias, cap, k, scale, unit, v, σ
 
 QUERIES = IndexSet("queries")
 """The set of queries, i = 1…n; a loss is a sum over it."""
@@ -138,10 +138,20 @@ def backward_theorem(
     return _REGISTRY.setdefault(made.id, made) if register else made
 
 
-def dot_scores(biased: bool) -> Scores:
-    """``scale ⟨q_i, k_j⟩``, with a key bias added where `biased`."""
+pair_bias = VectorFamily("attn_mask", Z)
+"""A row of numbers for each query: ``⟨attn_mask_i, unit_j⟩`` is added to the score of the pair."""
+
+
+def added(biased: bool, masked: bool) -> Pairwise:
+    """What is added to a score: a key's bias, a pair's."""
+    return lambda i, j: (bias[j] if biased else 0) + (inner(pair_bias[i], unit[j]) if masked else 0)
+
+
+def dot_scores(biased: bool, masked: bool = False) -> Scores:
+    """``scale ⟨q_i, k_j⟩``, with a key bias added where `biased` and a pair's where `masked`."""
+    more = added(biased, masked)
     return Scores(
-        lambda i, j: scale * inner(queries[i], k[j]) + (bias[j] if biased else 0),
+        lambda i, j: scale * inner(queries[i], k[j]) + more(i, j),
         lambda i, j: scale * k[j],
         lambda i, j: scale * queries[i],
         {scale: lambda i, j: inner(queries[i], k[j])},
@@ -149,10 +159,11 @@ def dot_scores(biased: bool) -> Scores:
     )
 
 
-def gaussian_scores(biased: bool) -> Scores:
-    """``−‖q_i − k_j‖²/2σ²``, with a key bias added where `biased`."""
+def gaussian_scores(biased: bool, masked: bool = False) -> Scores:
+    """``−‖q_i − k_j‖²/2σ²``, with a key bias added where `biased` and a pair's where `masked`."""
+    more = added(biased, masked)
     return Scores(
-        lambda i, j: -norm2(queries[i] - k[j]) / (2 * σ**2) + (bias[j] if biased else 0),
+        lambda i, j: -norm2(queries[i] - k[j]) / (2 * σ**2) + more(i, j),
         lambda i, j: (k[j] - queries[i]) / σ**2,
         lambda i, j: (queries[i] - k[j]) / σ**2,
         {σ: lambda i, j: norm2(queries[i] - k[j]) / σ**3},
@@ -164,22 +175,25 @@ attention_scores = Scores(
     lambda i, j: scale * inner(queries[i], k[j]), lambda i, j: scale * k[j], lambda i, j: scale * queries[i]
 )
 """Attention's scale is held fixed: the gradient by it would cost a pass over every pair."""
+masked_scores = replace(dot_scores(True, True), parameters={})
 
 attention_backward = backward_theorem(
     "attention_backward", "Backward of scaled dot-product attention", attention_scores, v
 )
 
 
-def softcap_scores() -> Scores:
-    """``cap tanh(scale ⟨q_i, k_j⟩/cap)``, scale and cap held fixed."""
+def softcap_scores(masked: bool = False) -> Scores:
+    """``cap tanh(scale ⟨q_i, k_j⟩/cap)``, scale and cap fixed; biases of keys and pairs if `masked`."""
+    more = added(masked, masked)
 
     def slope(i: Any, j: Any) -> Any:
         return scale * (1 - sp.tanh(scale * inner(queries[i], k[j]) / cap) ** 2)
 
     return Scores(
-        lambda i, j: cap * sp.tanh(scale * inner(queries[i], k[j]) / cap),
+        lambda i, j: cap * sp.tanh(scale * inner(queries[i], k[j]) / cap) + more(i, j),
         lambda i, j: slope(i, j) * k[j],
         lambda i, j: slope(i, j) * queries[i],
+        key_scalars={bias: lambda i, j: sp.S.One} if masked else {},
     )
 
 
@@ -203,4 +217,28 @@ project_gaussian_biased_backward = backward_theorem(
     "Backward of the projection, Gaussian form with key bias",
     gaussian_scores(True),
     k,
+)
+attention_masked_backward = backward_theorem(
+    "attention_masked_backward",
+    "Backward of attention with a number added to every score, and one to every key's",
+    masked_scores,
+    v,
+)
+project_dot_masked_backward = backward_theorem(
+    "project_dot_masked_backward",
+    "Backward of the projection, dot-product form, with biases of pairs and of keys",
+    dot_scores(True, True),
+    k,
+)
+project_gaussian_masked_backward = backward_theorem(
+    "project_gaussian_masked_backward",
+    "Backward of the projection, Gaussian form, with biases of pairs and of keys",
+    gaussian_scores(True, True),
+    k,
+)
+attention_softcap_masked_backward = backward_theorem(
+    "attention_softcap_masked_backward",
+    "Backward of attention with soft-capped scores, biases of pairs and of keys",
+    softcap_scores(True),
+    v,
 )

@@ -7,7 +7,7 @@ import sympy as sp
 
 from projsym.algebra.scalars import ScalarFamily, attend, exp2, inner, norm2, total
 from projsym.algebra.sets import EMPTY, DisjointUnion, IndexSet
-from projsym.algebra.terms import Vector, VectorFamily
+from projsym.algebra.terms import Vector, VectorFamily, VectorSymbol
 from projsym.proof.hypotheses import definition
 from projsym.proof.laws import (
     disjoint_union,
@@ -21,7 +21,7 @@ from projsym.proof.text import text
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, theorem
 
-from .notation import bias, cap, k, q, scale, v, σ
+from .notation import Z, bias, cap, k, q, scale, unit, v, σ
 
 ONLINE = (
     "M. Milakov and N. Gimelshein, Online normalizer calculation for softmax (arXiv 1805.02867), 2018",
@@ -205,4 +205,31 @@ project_gaussian_biased = kernel_theorem(
     "Projection, Gaussian form with key bias",
     lambda j: -norm2(q - k[j]) / (2 * σ**2) + bias[j],
     k,
+)
+
+pair_bias = VectorSymbol("attn_mask", Z)
+"""A row of numbers, one for each key, added to the scores: a float mask, -inf where a key is hidden."""
+attention_masked = kernel_theorem(
+    "attention_masked",
+    "Attention with a number added to every score, and one to every key's",
+    lambda j: scale * inner(q, k[j]) + bias[j] + inner(pair_bias, unit[j]),
+    v,
+)
+project_dot_masked = kernel_theorem(
+    "project_dot_masked",
+    "Projection, dot-product form, with a number added to every score, and one to every key's",
+    lambda j: scale * inner(q, k[j]) + bias[j] + inner(pair_bias, unit[j]),
+    k,
+)
+project_gaussian_masked = kernel_theorem(
+    "project_gaussian_masked",
+    "Projection, Gaussian form, with a number added to every score, and one to every key's",
+    lambda j: -norm2(q - k[j]) / (2 * σ**2) + bias[j] + inner(pair_bias, unit[j]),
+    k,
+)
+attention_softcap_masked = kernel_theorem(
+    "attention_softcap_masked",
+    "Attention with soft-capped scores, a number added to every score, and one to every key's",
+    lambda j: cap * sp.tanh(scale * inner(q, k[j]) / cap) + bias[j] + inner(pair_bias, unit[j]),
+    v,
 )

@@ -21,6 +21,11 @@ bias = ScalarFamily("key_bias")
 
 i, j = index("i"), index("j")
 
+Z = Space("Z")
+"""The space with one coordinate for each key: a row of a matrix of numbers, one for each pair, is in it."""
+unit = VectorFamily("unit", Z)
+"""Its unit vectors: ``⟨b_i, unit_j⟩`` is the entry ``b_ij``. Theorems hold for any vectors in their place."""
+
 X = Space("X")
 """The space of layer inputs, of dimension D."""
 Y = Space("Y")

@@ -15,8 +15,12 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from projsym import masked
 from projsym.errors import refused
+from projsym.masked import Call
+from projsym.masks import Window
 from projsym.runtime import arguments as check
+from projsym.runtime import plan as plans
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -31,6 +35,10 @@ def project(
     scale: float | None = ...,
     sigma: float | None = ...,
     key_bias: ArrayLike | None = ...,
+    attn_mask: ArrayLike | None = ...,
+    is_causal: bool = ...,
+    window: Window | None = ...,
+    kv_lengths: ArrayLike | None = ...,
     return_lse: Literal[False] = ...,
     backend: Backend = ...,
 ) -> Array: ...
@@ -42,6 +50,10 @@ def project(
     scale: float | None = ...,
     sigma: float | None = ...,
     key_bias: ArrayLike | None = ...,
+    attn_mask: ArrayLike | None = ...,
+    is_causal: bool = ...,
+    window: Window | None = ...,
+    kv_lengths: ArrayLike | None = ...,
     return_lse: Literal[True],
     backend: Backend = ...,
 ) -> tuple[Array, Array]: ...
@@ -52,6 +64,10 @@ def project(
     scale: float | None = None,
     sigma: float | None = None,
     key_bias: ArrayLike | None = None,
+    attn_mask: ArrayLike | None = None,
+    is_causal: bool = False,
+    window: Window | None = None,
+    kv_lengths: ArrayLike | None = None,
     return_lse: bool = False,
     backend: Backend = None,
 ) -> Array | tuple[Array, Array]:
@@ -60,6 +76,7 @@ def project(
     >>> project(q, k)                     # softmax(q @ k.T / sqrt(d)) @ k
     >>> project(q, k, sigma=1.5)          # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
     >>> project(q, k, key_bias=b)         # scores + b, one number a key; -inf excludes a key
+    >>> project(q, k, is_causal=True)     # the mean of the keys so far; other masks as in attention
 
     By theorem I.3 the two forms are one: ``sigma`` is ``scale = 1/sigma**2`` with the key bias
     ``-|k|^2 / (2 sigma^2)``; by I.4 they are equal without a bias if all keys have one norm.
@@ -67,6 +84,7 @@ def project(
     q: queries (..., n, d). k: keys (..., m, d). key_bias: (..., m), finite or -inf.
     scale: any finite real number; default 1/sqrt(d) (1 if d = 0).
     sigma: bandwidth, > 0; selects the Gaussian form.
+    attn_mask, is_causal, window, kv_lengths: as in :func:`attention`.
     return_lse: also return the natural log of the sum of exp(score), shape (..., n), where the score is
     ``scale <q, k> + key_bias`` or ``-|q - k|^2 / (2 sigma^2) + key_bias``.
     backend: "c", "numpy", or None (C if a compiler works, else NumPy, said once by BackendWarning).
@@ -76,10 +94,26 @@ def project(
     scores are 0 before the bias.
     Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
     OverflowError if a row cannot be normalised because scores are outside the range of the dtype, or if its
-    lse is; CompilerError for backend "c" without a working compiler. What no error tells: a single score
-    whose partial sums pass below that range counts as -inf, its key as excluded;
-    :func:`projsym.bounds.forward_bound` is infinite where that can happen.
+    lse is; CompilerError for backend "c" without a working compiler. With a mask q and k are asked to be
+    finite only where a query sees a key. What no error tells: a single score whose partial sums pass below
+    that range counts as -inf, its key as excluded; :func:`projsym.bounds.forward_bound` is infinite where
+    that can happen.
     """
+    given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
+    options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
+    layout, plan, made = None, None, None
+    if attn_mask is None and window is None and kv_lengths is None and is_causal is False:
+        layout, plan = plans.recall(given, options)
+    if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
+        if key_bias is not None:
+            check.bias(given[2])
+        if sigma is None:
+            parameter = default_scale(scale, plan.features)
+        else:
+            parameter = check.real("sigma", sigma, positive=True)
+        (out, lse), status = made = plan(given, (parameter,))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
@@ -90,16 +124,17 @@ def project(
         name, parameter = "project_gaussian", check.real("sigma", sigma, positive=True)
     else:
         name, parameter = "project_dot", default_scale(scale, d)
-    arrays, core = {"q": a, "k": b}, {"q": a.shape[:-2], "k": b.shape[:-2]}
-    if key_bias is not None:
-        c = check.array("key_bias", key_bias, 1)
-        check.same_dtype("q", a, "key_bias", c)
-        check.length("k", "key_bias", c, -1, b.shape[-2], f"(..., {b.shape[-2]})")
-        check.bias(c)
-        name, arrays["key_bias"], core["key_bias"] = name + "_biased", c, c.shape[:-1]
-    out, lse = _run(name, arrays, parameter, (("d", d),), check.leading(core), backend, return_lse)
-    if out.size and math.isnan(out.max()):
-        _explain(arrays, out.dtype)
+    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths)
+    if call.mask is not None and (call.mask.ranges is not None or call.mask.pairs is not None):
+        public = {"q": "q", "k": "k"}
+        out, lse = masked.forward(
+            name, public, call.arrays, (parameter,), (("d", d),), call.lead, backend, call.mask
+        )
+        return (out, lse) if return_lse else out
+    arrays = dict(call.arrays)
+    if call.mask is not None and call.mask.key_bias is not None:
+        name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
+    out, lse = _run(name, arrays, (parameter,), (("d", d),), call.lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -108,8 +143,18 @@ def attention(
     query: ArrayLike,
     key: ArrayLike,
     value: ArrayLike,
-    *,
+    attn_mask: ArrayLike | None = ...,
+    dropout_p: float = ...,
+    is_causal: bool = ...,
     scale: float | None = ...,
+    enable_gqa: bool = ...,
+    *,
+    softcap: float | None = ...,
+    window: Window | None = ...,
+    key_bias: ArrayLike | None = ...,
+    past_key: ArrayLike | None = ...,
+    past_value: ArrayLike | None = ...,
+    kv_lengths: ArrayLike | None = ...,
     return_lse: Literal[False] = ...,
     backend: Backend = ...,
 ) -> Array: ...
@@ -118,8 +163,18 @@ def attention(
     query: ArrayLike,
     key: ArrayLike,
     value: ArrayLike,
-    *,
+    attn_mask: ArrayLike | None = ...,
+    dropout_p: float = ...,
+    is_causal: bool = ...,
     scale: float | None = ...,
+    enable_gqa: bool = ...,
+    *,
+    softcap: float | None = ...,
+    window: Window | None = ...,
+    key_bias: ArrayLike | None = ...,
+    past_key: ArrayLike | None = ...,
+    past_value: ArrayLike | None = ...,
+    kv_lengths: ArrayLike | None = ...,
     return_lse: Literal[True],
     backend: Backend = ...,
 ) -> tuple[Array, Array]: ...
@@ -127,20 +182,73 @@ def attention(
     query: ArrayLike,
     key: ArrayLike,
     value: ArrayLike,
-    *,
+    attn_mask: ArrayLike | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    softcap: float | None = None,
+    window: Window | None = None,
+    key_bias: ArrayLike | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    kv_lengths: ArrayLike | None = None,
     return_lse: bool = False,
     backend: Backend = None,
 ) -> Array | tuple[Array, Array]:
-    """Scaled dot-product attention: ``softmax(scale * query @ key.T) @ value``.
+    """Scaled dot-product attention: ``softmax(scale * query @ key.T + mask) @ value``.
+
+    The arguments up to `enable_gqa` mean what they mean in
+    ``torch.nn.functional.scaled_dot_product_attention``, the others what they mean in ONNX ``Attention``.
 
     >>> attention(q, k, v)                # q (8, 100, 64), k (8, 50, 64), v (8, 50, 32) -> (8, 100, 32)
     >>> attention(q, k[:1], v[:1])        # one key head for all query heads, read in place
+    >>> attention(q, k, v, is_causal=True)              # query i sees the keys j <= i
+    >>> attention(q, k, v, window=(15, 0))              # itself and the 15 before it
+    >>> attention(q, k, v, mask)                        # bool: True takes part; or numbers to add
+    >>> attention(q, k, v, kv_lengths=[50, 40, 7, 0, 1, 2, 3, 50])
+    >>> attention(q, k[:2], v[:2], enable_gqa=True)     # 4 query heads read each key head
 
-    query (..., n, d), key (..., m, d), value (..., m, dv); `scale`, `return_lse`, `backend`, empty sizes and
-    errors are as in :func:`project`. The result is (..., n, dv). Values that are NaN or infinite reach
-    every query of their head, as in NumPy; no error is raised for them.
+    query (..., n, d), key (..., m, d), value (..., m, dv); leading axes broadcast. The result is (..., n,
+    dv).
+    attn_mask: booleans or numbers of the query's dtype that broadcast to (..., n, m), with any number of
+    axes. True, and 0, leaves a pair as it is, False, and -inf, hides it. Read in place where its last axis is
+    m.
+    dropout_p: 0. Anything else is refused: dropout is for training and its random mask is not the mean that
+    is proved here.
+    is_causal, window ``(left, right)``, kv_lengths: the keys that a query sees, by its position
+    (`projsym.masks`): up to its own; from ``left`` before to ``right`` after, None for no limit; the first so
+    many. kv_lengths: integers of a shape that the leading axes begin with, (batch,) for (batch, heads, n, d).
+    Restrictions may be combined.
+    softcap: a number > 0; scores s become ``softcap * tanh(s / softcap)`` before anything is added.
+    enable_gqa: axis -3 is that of heads; each of `key` and `value` is read by a group of those of `query`.
+    key_bias: (..., m), added to the scores of a key; -inf hides it.
+    past_key (..., p, d), past_value (..., p, dv): keys and values before those given (joined by a copy); then
+    query i stands at position p + i.
+    `scale`, `return_lse`, `backend`, empty sizes and errors are as in :func:`project`.
+
+    A query that sees no key gets 0 and lse = -inf. What is hidden from all queries may be NaN or infinite:
+    the result is bit for bit that without it. Values that are NaN or infinite reach the queries that see
+    them; no error is raised for them. A key that one query sees must be finite.
     """
+    given: tuple[Any, ...] = (query, key, value)
+    layout, plan, made = None, None, None
+    biased = attn_mask is not None or key_bias is not None or softcap is not None
+    ranged = window is not None or kv_lengths is not None or past_key is not None or past_value is not None
+    if (
+        not biased
+        and not ranged
+        and is_causal is False
+        and enable_gqa is False
+        and type(dropout_p) is float
+        and not dropout_p
+    ):
+        layout, plan = plans.recall(given, ("attention", return_lse, backend))
+    if plan is not None:
+        (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
+        if not status:
+            return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("query", query, 2), check.array("key", key, 2)
     c = check.array("value", value, 2)
     check.same_dtype("query", a, "key", b)
@@ -148,10 +256,20 @@ def attention(
     d, dv = a.shape[-1], c.shape[-1]
     check.length("query", "key", b, -1, d, f"(..., m, {d})")
     check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
-    lead = check.leading({"query": a.shape[:-2], "key": b.shape[:-2], "value": c.shape[:-2]})
-    arrays = {"q": a, "k": b, "v": c}
-    parameter = default_scale(scale, d)
-    out, lse = _run("attention", arrays, parameter, (("d", d), ("dv", dv)), lead, backend, return_lse)
+    check.no_dropout(dropout_p)
+    name, parameters = capped("attention", softcap, default_scale(scale, d))
+    sizes = (("d", d), ("dv", dv))
+    call = Call.of(
+        a, b, c, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
+    )
+    if call.mask is None:
+        arrays, lead = call.arrays, call.lead
+        out, lse = _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
+    else:
+        public = {"q": "query", "k": "key", "v": "value"}
+        out, lse = masked.forward(name, public, call.arrays, parameters, sizes, call.lead, backend, call.mask)
+    if call.groups is not None:
+        out, lse = call.groups.join(out, 2), call.groups.join(lse, 1) if return_lse else lse
     return (out, lse) if return_lse else out
 
 
@@ -162,30 +280,36 @@ def default_scale(scale: Any, d: int) -> float:
     return check.real("scale", scale)
 
 
+def capped(name: str, softcap: Any, scale: float) -> tuple[str, tuple[float, ...]]:
+    """The kernel of `name` with a soft cap or without, and its parameters."""
+    if softcap is None:
+        return name, (scale,)
+    return f"{name}_softcap", (check.real("softcap", softcap, positive=True), scale)
+
+
 def _run(
     name: str,
     arrays: dict[str, Array],
-    parameter: float,
+    parameters: tuple[float, ...],
     sizes: tuple[tuple[str, int], ...],
     lead: tuple[int, ...],
     backend: str | None,
     return_lse: bool,
+    layout: plans.Key | None,
+    made: plans.Result | None,
 ) -> tuple[Array, Array]:
-    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for."""
+    """`(out, lse)` of a kernel, or the error that its status means; lse may be empty unless asked for.
+
+    made: what a plan gave already, to be looked at; else the kernel is run, and its plan kept for `layout`.
+    """
     dtype = arrays["q"].dtype
     narrow = {feature for feature, size in sizes if size == 0}
     given = arrays
-    if narrow:
-        # A kernel has at least one feature: vectors of length 0 become one zero, read for all rows.
-        empty = {x for x in arrays if x != "key_bias" and arrays[x].shape[-1] == 0}
-        zero = np.zeros(1, dtype)
-        arrays = {
-            x: np.broadcast_to(zero, (*a.shape[:-1], 1)) if x in empty else a for x, a in arrays.items()
-        }
-        sizes = tuple((feature, size or 1) for feature, size in sizes)
+    arrays, sizes = masked.widened(arrays, sizes)
     kind = "float32" if dtype == check.FLOAT32 else "float64"
-    call = (name, lead, arrays, (parameter,), kind, sizes, backend)
-    (out, lse), status = run(*call, skip=() if return_lse else ("lse",))
+    call = (name, lead, arrays, parameters, kind, sizes, backend)
+    skip = () if return_lse else ("lse",)
+    (out, lse), status = made or run(*call, skip=skip, key=None if narrow else layout)
     if lse is None and status > 0:
         (out, lse), status = run(*call)  # the log tells rows without keys from rows out of range
     assert out is not None
@@ -194,27 +318,24 @@ def _run(
         raise MemoryError(
             f"{name}: no memory for the work space of {dtype} queries of shape {given['q'].shape}"
         )
-    if status or (lse.size and lse.min() == -math.inf and not _excluded(lse, arrays, lead)):
+    doubtful = lse.size - np.count_nonzero(np.isfinite(lse))
+    unseen = "v" not in arrays and out.size and math.isnan(out.max())
+    if status > doubtful or unseen or (doubtful and not _excluded(lse, arrays, lead)):
         _explain(given, dtype)
     return (out[..., :0] if sizes[-1][0] in narrow else out), lse
 
 
 def _excluded(lse: Array, arrays: dict[str, Array], lead: tuple[int, ...]) -> bool:
-    """Whether every row with lse = -inf has no key to see, rather than scores below the dtype's range."""
+    """Whether every row whose lse is not finite has no key to see, rather than scores out of range."""
     if not arrays["k"].shape[-2]:
         return True
     if "key_bias" not in arrays:
         return False
-    blind = np.isneginf(arrays["key_bias"]).all(axis=-1)
-    return bool((np.isneginf(lse) <= np.broadcast_to(blind, lead)[..., None]).all())
+    blind = np.broadcast_to(np.isneginf(arrays["key_bias"]).all(axis=-1), lead)[..., None]
+    return bool((np.isfinite(lse) | (np.isneginf(lse) & blind)).all())
 
 
 def _explain(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:
     """Raise the error behind rows that could not be normalised."""
     public = {"q": "query", "k": "key"} if "v" in arrays else {"q": "q", "k": "k"}
-    for x, name in public.items():
-        if not np.isfinite(arrays[x]).all():
-            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
-    advice = "use float64, or smaller inputs" if dtype == np.float32 else "use smaller inputs"
-    limit = f"{np.finfo(dtype).max:.2e}"
-    raise OverflowError(f"a score or lse is outside the range of {dtype} (up to {limit}): {advice} or scale")
+    masked.explain({x: (name, arrays[x]) for x, name in public.items()}, None, dtype)

@@ -1,8 +1,8 @@
 """The backward pass: gradients of the projection and of attention, from what the forward pass saved.
 
 The weights are computed again from the log-sum-exp, theorem IV.6b, so nothing of size n times m is stored.
-Arrays are as in `projsym.attention`, but leading axes do not broadcast: all arrays have those of the query,
-since a gradient by an array that several heads share would be a sum over them. Results do not depend on the
+Arrays and masks are as in `projsym.attention`. Leading axes broadcast; the gradient by an array that several
+heads share is the sum over them, added in double in the order of the heads. Results do not depend on the
 number of threads, bit by bit: every sum is in one order, whoever computes it.
 """
 
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from projsym.attention import Backend, default_scale
+from projsym import masked
+from projsym.attention import Backend, capped, default_scale
 from projsym.errors import refused
+from projsym.masked import Call
+from projsym.masks import Window
 from projsym.runtime import arguments as check
 from projsym.runtime import manifest
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
-
-Given = dict[str, tuple[str, Array]]
-"""By the kernel's name for it: an argument's public name and its array."""
 
 
 def attention_backward(
@@ -32,36 +32,60 @@ def attention_backward(
     value: ArrayLike,
     out: ArrayLike,
     lse: ArrayLike,
-    *,
+    attn_mask: ArrayLike | None = None,
+    is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    softcap: float | None = None,
+    window: Window | None = None,
+    key_bias: ArrayLike | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    kv_lengths: ArrayLike | None = None,
     g_lse: ArrayLike | None = None,
     backend: Backend = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """Gradients of :func:`projsym.attention` with respect to query, key and value.
 
     >>> out, lse = attention(q, k, v, return_lse=True)
     >>> dq, dk, dv = attention_backward(g, q, k, v, out, lse)    # of sum(g * out)
+    >>> out, lse = attention(q, k, v, key_bias=b, is_causal=True, return_lse=True)
+    >>> dq, dk, dv, db = attention_backward(g, q, k, v, out, lse, key_bias=b, is_causal=True)
 
     g: gradient of a loss with respect to `out`, (..., n, dv). query (..., n, d), key (..., m, d), value
-    (..., m, dv), `scale`: what `out` (..., n, dv) and `lse` (..., n) were computed from.
+    (..., m, dv) and the arguments of the mask: what `out` (..., n, dv) and `lse` (..., n) were computed from.
     g_lse: gradient with respect to `lse`, (..., n), natural logarithm; None: the loss does not use it.
 
-    Returns arrays of the shapes and the dtype of query, key and value. A query that saw no key (``lse`` =
-    -inf) gives and gets 0. Source: theorem IV.6b/attention_backward.
+    Returns arrays of the shapes and the dtype of query, key and value, then, where they are given, of
+    key_bias, and of past_key and past_value. A query that saw no key (``lse`` = -inf) and a key that no query
+    sees give and get 0; what is hidden from all queries may be NaN or infinite. Source: theorems
+    ``IV.6b/attention_backward`` and ``IV.6b/attention_masked_backward``.
     Raises TypeError or ValueError naming the argument, also where it holds NaN or infinity; OverflowError if
     a gradient is outside the range of the dtype, or the weights are, because scores are so large that `lse`
     rounded to the dtype does not normalise them; CompilerError for backend "c" without a working compiler.
     """
-    q = check.array("query", query, 2)
-    given: Given = {"q": ("query", q)}
-    n, d = q.shape[-2:]
-    k = _like(given, "k", "key", key, "(..., m, d)", (None, d))
-    v = _like(given, "v", "value", value, "(..., m, dv)", (k.shape[-2], None))
-    dv = v.shape[-1]
-    _saved(given, g, out, lse, g_lse, n, dv)
-    parameter = default_scale(scale, d)
-    made = _run("attention_backward", given, parameter, (("d", d), ("dv", dv)), backend)
-    return made["dq"], made["dk"], made["dv"]
+    q, k, v = check.array("query", query, 2), check.array("key", key, 2), check.array("value", value, 2)
+    check.same_dtype("query", q, "key", k)
+    check.same_dtype("query", q, "value", v)
+    d, dv = q.shape[-1], v.shape[-1]
+    check.length("query", "key", k, -1, d, f"(..., m, {d})")
+    check.length("key", "value", v, -2, k.shape[-2], f"(..., {k.shape[-2]}, dv)")
+    call = Call.of(
+        q, k, v, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
+    )
+    saved = _saved(call, g, out, lse, g_lse, dv)
+    name, parameters = capped("attention", softcap, default_scale(scale, d))
+    public = {"q": "query", "k": "key", "v": "value"}
+    made = _run(name, public, call, saved, parameters, (("d", d), ("dv", dv)), backend)
+    grads = [_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), _shared(call, made["dv"], "v")]
+    past = call.past or 0
+    found = [grads[0], *(x[..., past:, :] if past else x for x in grads[1:])]
+    if key_bias is not None:
+        found.append(_shared(call, made["dkey_bias"], "key_bias"))
+    if call.past is not None:
+        found += [x[..., :past, :] for x in grads[1:]]
+    return tuple(found)
 
 
 def project_backward(
@@ -74,6 +98,10 @@ def project_backward(
     scale: float | None = None,
     sigma: float | None = None,
     key_bias: ArrayLike | None = None,
+    attn_mask: ArrayLike | None = None,
+    is_causal: bool = False,
+    window: Window | None = None,
+    kv_lengths: ArrayLike | None = None,
     g_lse: ArrayLike | None = None,
     backend: Backend = None,
 ) -> tuple[Array, Array, Array] | tuple[Array, Array, Array, Array]:
@@ -84,19 +112,19 @@ def project_backward(
     >>> dq, dk, dscale, dbias = project_backward(g, q, k, out, lse, key_bias=b)
 
     g: gradient of a loss with respect to `out`, (..., n, d). q (..., n, d), k (..., m, d), `scale` or
-    `sigma`, key_bias (..., m): what `out` (..., n, d) and `lse` (..., n) were computed from.
-    g_lse: gradient with respect to `lse`, (..., n); None: the loss does not use it.
+    `sigma`, key_bias (..., m) and the other arguments of the mask: what `out` (..., n, d) and `lse` (..., n)
+    were computed from. g_lse: gradient with respect to `lse`, (..., n); None: the loss does not use it.
 
     Returns gradients of the shapes of q and k, then that of `scale` (of `sigma` where it is given), one
-    number a head, shape (...): the parameter is one for all heads, so its gradient is their sum; then, with a
-    key bias, its gradient (..., m). All are of the inputs' dtype. The gradient of the keys is both through
-    the values and through the weights. A query that saw no key, and a key with bias -inf, give and get 0.
-    Source: theorems ``IV.6b/project_…``. Errors as in :func:`attention_backward`.
+    number a head, of the leading shape (...): the parameter is one for all heads, so its gradient is their
+    sum; then, with a key bias, its gradient (..., m). All are of the inputs' dtype. The gradient of the keys
+    is both through the values and through the weights. A query that saw no key, and a key that no query sees,
+    give and get 0. Source: theorems ``IV.6b/project_…``. Errors as in :func:`attention_backward`.
     """
-    a = check.array("q", q, 2)
-    given: Given = {"q": ("q", a)}
-    n, d = a.shape[-2:]
-    b = _like(given, "k", "k", k, "(..., m, d)", (None, d))
+    a, b = check.array("q", q, 2), check.array("k", k, 2)
+    check.same_dtype("q", a, "k", b)
+    d = a.shape[-1]
+    check.length("q", "k", b, -1, d, f"(..., m, {d})")
     if sigma is not None:
         if scale is not None:
             raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
@@ -104,90 +132,109 @@ def project_backward(
         parameter = check.real("sigma", sigma, positive=True)
     else:
         name, by, parameter = "project_dot", "dscale", default_scale(scale, d)
-    if key_bias is not None:
-        check.bias(_like(given, "key_bias", "key_bias", key_bias, "(..., m)", (b.shape[-2],)))
-        name += "_biased"
-    _saved(given, g, out, lse, g_lse, n, d)
-    made = _run(f"{name}_backward", given, parameter, (("d", d),), backend)
+    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths)
+    saved = _saved(call, g, out, lse, g_lse, d)
+    made = _run(name, {"q": "q", "k": "k"}, call, saved, (parameter,), (("d", d),), backend)
     # The part of each query is of the inputs' dtype; they are added in double and rounded once.
     whole = np.asarray(made[by].sum(axis=-1, dtype=np.float64)).astype(a.dtype)
-    first = (made["dq"], made["dk"], whole)
-    return first if key_bias is None else (*first, made["dkey_bias"])
+    first = (_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), whole)
+    return first if key_bias is None else (*first, _shared(call, made["dkey_bias"], "key_bias"))
 
 
-def _like(
-    given: Given, name: str, public: str, value: Any, pattern: str, core: tuple[int | None, ...]
-) -> Array:
-    """An argument with the query's dtype and leading axes, and the sizes that are fixed; added to `given`."""
-    x = check.array(public, value, len(core))
-    first, q = given["q"]
-    check.same_dtype(first, q, public, x)
-    lead = q.shape[:-2]
-    wanted = [y if y is not None else x.shape[axis - len(core)] for axis, y in enumerate(core)]
-    if x.shape != (*lead, *wanted):
-        told = pattern if None in core else str(tuple(wanted))
-        allowed = f"{pattern} with the leading axes {lead} of {first} (they do not broadcast here)"
-        if list(x.shape[x.ndim - len(core) :]) != wanted:
-            allowed = f"{told} after the leading axes, to match {first}"
-        raise ValueError(refused(public, f"shape {x.shape}", allowed))
-    given[name] = (public, x)
-    return x
-
-
-def _saved(given: Given, g: Any, out: Any, lse: Any, g_lse: Any, n: int, features: int) -> None:
-    """The upstream gradients and what the forward pass saved, checked and added to `given`."""
-    _like(given, "g", "g", g, "(..., n, features)", (n, features))
-    _like(given, "out", "out", out, "(..., n, features)", (n, features))
-    saved = _like(given, "lse", "lse", lse, "(..., n)", (n,))
+def _saved(call: Call, g: Any, out: Any, lse: Any, g_lse: Any, features: int) -> dict[str, Array]:
+    """The upstream gradients and what the forward pass saved, checked, by the kernel's names."""
+    q, n = call.arrays["q"], call.arrays["q"].shape[-2]
+    lead = call.lead if call.groups is None else (*call.lead[:-2], call.groups.heads * call.groups.size)
+    found: dict[str, Array] = {}
+    for name, value, core in (("g", g, 2), ("out", out, 2), ("lse", lse, 1), ("g_lse", g_lse, 1)):
+        if value is None and name == "g_lse":
+            found[name] = np.broadcast_to(np.zeros(n, q.dtype), (*call.lead, n))
+            continue
+        x = check.array(name, value, core)
+        check.same_dtype(call.names[0], q, name, x)
+        wanted = (*lead, n, features) if core == 2 else (*lead, n)
+        if x.shape != wanted:
+            raise ValueError(refused(name, f"shape {x.shape}", f"{wanted}, the shape of the forward result"))
+        found[name] = x if call.groups is None else call.groups.query(x, core)
+    saved = found["lse"]
     if saved.size and not saved.max() < math.inf:
         raise ValueError(refused("lse", "NaN or +inf", "finite numbers, and -inf for a query without keys"))
     if saved.size and saved.min() == -math.inf:
         # exp(score - lse) is then 0 for every key: such a query has no gradient.
-        given["lse"] = ("lse", np.where(np.isneginf(saved), np.array(np.inf, saved.dtype), saved))
-    if g_lse is not None:
-        _like(given, "g_lse", "g_lse", g_lse, "(..., n)", (n,))
-    else:
-        given["g_lse"] = ("g_lse", np.broadcast_to(np.zeros(n, saved.dtype), saved.shape))
+        found["lse"] = np.where(np.isneginf(saved), np.array(np.inf, saved.dtype), saved)
+    return found
 
 
 def _run(
-    name: str, given: Given, parameter: float, sizes: tuple[tuple[str, int], ...], backend: str | None
+    name: str,
+    public: dict[str, str],
+    call: Call,
+    saved: dict[str, Array],
+    parameters: tuple[float, ...],
+    sizes: masked.Sizes,
+    backend: str | None,
 ) -> dict[str, Array]:
     """The outputs of a backward kernel by name, or the error that they mean."""
-    arrays = {x: a for x, (_, a) in given.items()}
+    made = _outputs(name, call.arrays, call, saved, parameters, sizes, backend)
+    # A sum is NaN or infinite if an addend is; only then does one look closer.
+    if all(masked.finite(a) or np.isfinite(a).all() for a in made.values()):
+        return made
+    arrays = call.arrays if call.mask is None else masked.cleaned(call.arrays, call.lead, call.mask)
+    if arrays is not call.arrays:
+        made = _outputs(name, arrays, call, saved, parameters, sizes, backend)
+        if all(np.isfinite(a).all() for a in made.values()):
+            return made
+    given = {x: (public.get(x, x), a) for x, a in (arrays | saved).items() if x != "lse"}
+    masked.explain(given, call.mask, arrays["q"].dtype, "gradient or a weight")
+    raise AssertionError("unreachable")
+
+
+def _outputs(
+    name: str,
+    arrays: dict[str, Array],
+    call: Call,
+    saved: dict[str, Array],
+    parameters: tuple[float, ...],
+    sizes: masked.Sizes,
+    backend: str | None,
+) -> dict[str, Array]:
+    """What the kernel gives, with features of length 0 as they were asked for."""
     q = arrays["q"]
-    lead, dtype = q.shape[:-2], q.dtype
-    narrow = {feature for feature, size in sizes if size == 0}
-    scalars = {"lse", "g_lse", "key_bias"}
-    if narrow:
-        # A kernel has at least one feature: vectors of length 0 become one zero, read for all rows.
-        zero = np.zeros(1, dtype)
-        arrays = {
-            x: a if x in scalars or a.shape[-1] else np.broadcast_to(zero, (*a.shape[:-1], 1))
-            for x, a in arrays.items()
-        }
-        sizes = tuple((feature, size or 1) for feature, size in sizes)
-    kind = "float32" if dtype == check.FLOAT32 else "float64"
-    outputs, status = run(name, lead, arrays, (parameter,), kind, sizes, backend)
+    kernel, given = (name, arrays) if call.mask is None else masked.choose(name, arrays, call.mask)
+    wide, wider = masked.widened(given | saved, sizes)
+    ranges = call.mask.ranges if call.mask else None
+    kernel += "_backward"
+    outputs, status = run(kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges)
     if status < 0:
-        raise MemoryError(f"{name}: no memory for the work space of {dtype} queries of shape {q.shape}")
+        raise MemoryError(f"{kernel}: no memory for the work space of {q.dtype} queries of shape {q.shape}")
+    narrow = {feature for feature, size in sizes if size == 0}
     made: dict[str, Array] = {}
-    for (x, feature), a in zip(manifest.load(manifest.KERNELS)[name].outputs, outputs, strict=True):
+    for (x, feature), a in zip(manifest.load(manifest.KERNELS)[kernel].outputs, outputs, strict=True):
         assert a is not None  # none is skipped
-        # A sum is NaN or infinite if an addend is; only then does one look closer.
-        if a.size and not math.isfinite(a.sum()) and not np.isfinite(a).all():
-            _explain(given, dtype)
         made[x] = a[..., :0] if feature in narrow else a
     return made
 
 
-def _explain(given: Given, dtype: np.dtype[Any]) -> None:
-    """Raise the error behind gradients that are not finite."""
-    for x, (name, a) in given.items():
-        if x not in ("lse", "key_bias") and not np.isfinite(a).all():
-            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
-    advice = "use float64, or smaller inputs" if dtype == np.float32 else "use smaller inputs"
-    limit = f"{np.finfo(dtype).max:.2e}"
-    raise OverflowError(
-        f"a gradient or a weight is outside the range of {dtype} (up to {limit}): {advice} or scale"
+def _shared(call: Call, gradient: Array, name: str) -> Array:
+    """A gradient in the shape of its argument: summed over the heads that share it [I.10g]."""
+    core = 1 if name == "key_bias" else 2
+    like = call.mask.key_bias if name == "key_bias" and call.mask else call.arrays[name]
+    assert like is not None
+    lead, own = gradient.shape[:-core], like.shape[:-core]
+    more = len(lead) - len(own)
+    axes = tuple(range(more)) + tuple(
+        more + n for n, (size, all_) in enumerate(zip(own, lead[more:], strict=True)) if size == 1 != all_
+    )
+    if axes:
+        gradient = gradient.sum(axis=axes, dtype=np.float64, keepdims=True).astype(gradient.dtype)
+        gradient = gradient.reshape(gradient.shape[more:])
+    if call.groups is None:
+        return gradient
+    if name == "q":
+        return call.groups.join(gradient, core)
+    at = gradient.ndim - core - 1
+    return (
+        gradient
+        if gradient.ndim == core
+        else gradient.reshape(*gradient.shape[:at], *gradient.shape[at + 1 :])
     )

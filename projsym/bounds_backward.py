@@ -55,6 +55,10 @@ def backward_bound(
 ) -> dict[str, Array]:
     """Bounds on ``|kernel − exact gradient|`` by output name, each of the shape of that output.
 
+    >>> g, q, k, v = np.random.default_rng(0).standard_normal((4, 8, 16), dtype=np.float32)
+    >>> {name: x.shape for name, x in backward_bound(g, q, k, v).items()}
+    {'dq': (8, 16), 'dk': (8, 16), 'dv': (8, 16)}
+
     g (..., n, dv), q (..., n, d), k (..., m, d), v (..., m, dv) or None for the projection, whose values are
     the keys; one dtype, that of the kernel, and the same leading axes. scale, sigma, key_bias, g_lse as in
     `projsym.project_backward`. exp_error: relative error of the kernel's ``exp2``; by default the certified
@@ -71,12 +75,11 @@ def backward_bound(
     out_error = forward_bound(q, k, values, block=1, **options)
     lse_error = lse_bound(q, k, block=1, **options)
     lead, n, m = q.shape[:-2], q.shape[-2], k.shape[-2]
-    heads = [np.reshape(x, (-1, *x.shape[len(lead) :])).astype(np.float64) for x in (g, q, k, values)]
+    count = math.prod(lead)
+    heads = [x.reshape(count, *x.shape[len(lead) :]).astype(np.float64) for x in (g, q, k, values)]
     bias = np.zeros((*lead, m)) if key_bias is None else key_bias
     upstream = np.zeros((*lead, n)) if g_lse is None else g_lse
-    rows = [
-        np.reshape(x, (-1, x.shape[-1])).astype(np.float64) for x in (bias, upstream, out_error, lse_error)
-    ]
+    rows = [x.reshape(count, x.shape[-1]).astype(np.float64) for x in (bias, upstream, out_error, lse_error)]
     made: list[dict[str, Array]] = []
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
         for parts in zip(*heads, *rows, strict=True):

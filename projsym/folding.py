@@ -56,6 +56,13 @@ def fold_formula(
 class Folded:
     """A layer in folded form: `Σ_h P(x̂ A_h + a_h; keys x̂) B_h + b` [I.7].
 
+    >>> folded = fold(*np.random.default_rng(0).standard_normal((4, 8, 8)), heads=2, norm="layernorm")
+    >>> x_hat = normalise(np.random.default_rng(1).standard_normal((5, 8)), "layernorm", eps=1e-12)
+    >>> folded(x_hat).shape
+    (5, 8)
+    >>> bool(abs(folded(x_hat) - folded(x_hat, form="distance")).max() < 1e-9)    # as ε is small [I.4]
+    True
+
     A (H, D, C), a (H, C), B (H, C, O), constants (H, O) per head, b (O,) = Σ constants + b_O; C = D for
     self-attention. `scale` multiplies the scores (1/τ). `norm` names the normalisation that the inputs
     have been through, None if nothing is known about their norms.
@@ -159,6 +166,9 @@ class Folded:
 def normalise(x: ArrayLike, norm: Norm, *, eps: float) -> Array:
     """LayerNorm or RMSNorm without gain and shift, over the last axis of x (..., n, D), float32 or float64.
 
+    >>> normalise(np.array([[1.0, 2.0, 3.0, 6.0]]), "rmsnorm", eps=0.0) @ np.ones(4)   # 12/√(50/4)
+    array([3.39411255])
+
     Rows come out with ‖x̂‖ = √(D·v/(v+eps)), v the variance (layernorm) or the mean square (rmsnorm).
     A row with v + eps = 0 has no direction: ValueError.
     """
@@ -200,6 +210,11 @@ def fold(
     dtype: DTypeLike | None = None,
 ) -> Folded:
     """Fold the weights of an attention layer into projection form, exactly (up to rounding) [I.7].
+
+    >>> w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((4, 8, 8))
+    >>> folded = fold(w_q, w_k, w_v, w_o, heads=2, norm="layernorm")
+    >>> folded.A.shape, folded.B.shape, folded.scale
+    ((2, 8, 8), (2, 8, 8), 0.5)
 
     w_q (D, H·d), w_k (C, H·d), w_v (C, H·e), w_o (H·e, O) act on row vectors from the right (PyTorch stores
     the transposes); b_q, b_k (H·d,), b_v (H·e,), b_o (O,); heads = H lie side by side. norm_gain γ and

@@ -18,9 +18,13 @@ __all__ = ["merge"]
 def merge(*parts: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
     """The result over all keys from results over parts of them, theorem IV.1o.
 
+    >>> from projsym import project
+    >>> q, k = np.random.default_rng(0).standard_normal((2, 400, 16))
     >>> one = project(q, k[:300], return_lse=True)
     >>> two = project(q, k[300:], return_lse=True)
     >>> out, lse = merge(one, two)        # project(q, k, return_lse=True), up to rounding
+    >>> bool(abs(out - project(q, k)).max() < 1e-14)
+    True
 
     parts: at least one pair ``(out, lse)`` as :func:`projsym.attention` and :func:`projsym.project` return
     with ``return_lse``: out (..., n, d), lse (..., n) the natural log of the sum of exp(score), or minus

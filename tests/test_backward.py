@@ -236,8 +236,9 @@ def arguments(**changes: Any) -> dict[str, Any]:
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"key": normal(1, 5, 3)}, ValueError, "key: given shape .1, 5, 3.*do not broadcast"),
-    ({"value": normal(5, 6)}, ValueError, "value: given shape .5, 6.*do not broadcast"),
+    ({"key": normal(3, 5, 3)}, ValueError, "leading axes of query, key, value: given .*.3,. of key"),
+    ({"value": normal(3, 5, 6)}, ValueError, "leading axes of query, key, value: given .*.3,. of value"),
+    ({"lse": normal(4)}, ValueError, "lse: given shape .4,.; allowed: .2, 4."),
     ({"g": normal(2, 4, 5)}, ValueError, "g: given shape"),
     ({"out": normal(2, 3, 6)}, ValueError, "out: given shape"),
     ({"lse": normal(2, 5)}, ValueError, "lse: given shape"),
@@ -270,4 +271,11 @@ def test_scale_and_sigma_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="scale, sigma: given"):
         projsym.project_backward(q, q, q, out, lse, scale=1.0, sigma=1.0)
     with pytest.raises(ValueError, match="key_bias: given shape"):
-        projsym.project_backward(q, q, q, out, lse, key_bias=normal(4))
+        projsym.project_backward(q, q, q, out, lse, key_bias=normal(5))
+
+
+@pytest.mark.parametrize("n, m", [(0, 3), (3, 0), (0, 0)])
+def test_the_bound_has_the_shapes_of_empty_gradients(n: int, m: int) -> None:
+    bound = backward_bound(normal(2, n, 5), normal(2, n, 4), normal(2, m, 4), normal(2, m, 5))
+    assert {x: b.shape for x, b in bound.items()} == {"dq": (2, n, 4), "dk": (2, m, 4), "dv": (2, m, 5)}
+    assert all(not b.any() or np.isfinite(b).all() for b in bound.values())

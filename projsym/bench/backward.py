@@ -31,7 +31,8 @@ def ours(g: Array, q: Array, k: Array, v: Array) -> Call:
 
     def call() -> Gradients:
         out, lse = attention(q, k, v, return_lse=True, backend="c")
-        return attention_backward(g, q, k, v, out, lse, backend="c")
+        dq, dk, dv = attention_backward(g, q, k, v, out, lse, backend="c")
+        return dq, dk, dv
 
     return call
 

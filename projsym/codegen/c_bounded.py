@@ -2,10 +2,11 @@
 
 Before the blocks of queries, the largest norm of the keys of a head and the largest magnitudes of its key
 scalars are found; with the largest norm of a block's queries they bound its scores [IV.2a]. Where no score
-can be above `REACH` in magnitude, weights are between ``2**-REACH`` and ``2**REACH``: a sum of weights
-is at least ``keys * 2**-REACH``, so that a product of weight and value that underflows (and loses at most
-half the least subnormal number) moves the mean by less than the least normal number; and no sum can overflow
-if the values, times their number, stay below ``2**VALUES``. The choice depends on the inputs alone.
+can be above `REACH` in magnitude, weights are between ``2**-REACH`` and ``2**REACH``: a sum of weights is at
+least ``keys * 2**-REACH``, so that a product of weight and value that underflows (and loses at most half the
+least subnormal number) moves the mean by less than the least normal number; and no sum can overflow if the
+values, times their number, stay below ``2**VALUES``. The choice depends on the inputs alone. Where rows see
+ranges of keys the maximum is kept, so that no bit of a result depends on keys that its row does not see.
 
 A norm is computed in the kernel's type, at most ``(d + 2) u`` off relatively, which the last bit between
 `REACH` and what the argument above would allow (29 and 58) covers for ``d`` up to 10**5.

@@ -34,16 +34,20 @@ class Driver:
                 fields += [f"in_{x.name}", f"at_{x.name}", f"ld_{x.name}"]
             for x in self.names.arrays:
                 fields += [f"in_{x.name}", f"at_{x.name}"]
+            for x in self.names.pairs:
+                fields += [f"in_{x.name}", f"at_{x.name}", f"ld_{x.name}"]
             fields += [f"par_{p}" for p in [*self.names.parameters, *(str(s.name) for s in plan.parameters)]]
             fields += [f"key_{s}" for s in self.names.key_scalars] + [
                 f"out_{o.name}" for o in self.names.every_output
             ]
+            fields += self.names.ranges
             if self.bounded:
                 fields.append("most")
                 size = f"{len(self.bounded.entries)}*H*sizeof(double) + 1"
+                ask = f"n >= {FEWEST}*BLOCK_i{' && !seen_lo' if self.names.ranges else ''}"
                 t(
-                    f"double *most = n >= {FEWEST}*BLOCK_i ? malloc({size}) : NULL;",
-                    f"if (n >= {FEWEST}*BLOCK_i && !most) "
+                    f"double *most = {ask} ? malloc({size}) : NULL;",
+                    f"if ({ask} && !most) "
                     f"{'{ free(keys); return -1; }' if self.names.key_scalars else 'return -1;'}",
                 )
             t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")

@@ -8,6 +8,7 @@ number of keys alone, so results do not depend on the number of threads, bit by 
 
 from __future__ import annotations
 
+from projsym.codegen import c_ranges
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_pairs import Pairs, row_key
 from projsym.codegen.c_rows import Rows
@@ -110,6 +111,9 @@ class GradientRows(Rows):
         with t.block(self._head("rows", ", long begin, long end, T *keys")):
             self._open()
             t("const long nv = (nq + W - 1)/W;")
+            if plan.pairs.ranged:
+                t(*c_ranges.OPEN)
+                t("if (seen.last <= begin || seen.first >= end) return;")
             for dot in self.names.dots:
                 row, _ = row_key(plan, dot)
                 t(
@@ -122,11 +126,12 @@ class GradientRows(Rows):
                 with t.block(f"if (D_{f} % W)"):
                     t(f"STAGE(w->all_{x}, vec_{x}, a->ld_{x}, D_{f}, P_{f}, nq, nq);")
                     t(f"all_{x} = w->all_{x}; lda_{x} = P_{f};")
-            with t.block("for (long j0 = begin; j0 < end; j0 += BLOCK_j)"):
-                t("const long nk = end - j0 < BLOCK_j ? end - j0 : BLOCK_j;")
-                for k in self.names.key_vectors:
-                    self.stage(plan.vectors[k])
-                pairs.phases()
+            first, last = self.ends("begin", "end")
+            with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
+                t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
+                if plan.pairs.ranged:
+                    t(*c_ranges.EDGE)
+                self.block(pairs)
         t("")
 
     def combine(self) -> None:

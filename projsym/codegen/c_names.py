@@ -1,15 +1,15 @@
 """What the C of a kernel is called: every name of the program gets a prefix, so none can collide.
 
-``in_``, ``at_``, ``ld_`` and ``out_`` are arguments; ``par_`` parameters; ``key_`` key scalars; ``row_``,
-``sum_``,
-``keep_``, ``pack_``, ``stage_`` and ``pair`` working memory of a block of queries; ``val_`` local doubles;
-``vec_`` the vectors of a block.
+``in_``, ``at_``, ``ld_`` and ``out_`` are arguments, ``seen_`` ranges of keys; ``par_`` parameters; ``key_``
+key scalars; ``row_``, ``sum_``, ``keep_``, ``pack_``, ``stage_``, ``bias_`` and ``pair`` working memory of a
+block of queries; ``val_`` local doubles; ``vec_`` the vectors of a block.
 """
 
 from __future__ import annotations
 
 import sympy as sp
 
+from projsym.codegen import c_ranges
 from projsym.codegen.c_pairs import row_key
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.program import Dot, Let, Output, Sum
@@ -34,7 +34,8 @@ class Names:
         self.gathered = list(dict.fromkeys(s.vector for s in self.key_sums.values() if s.vector))
         self.features = sorted({x.feature for x in plan.vectors.values()})
         self.row_inputs = [x for x in plan.scalars.values() if x.axes == "i"]
-        self.arrays = [x for x in plan.scalars.values() if x.axes]
+        self.arrays = [x for x in plan.scalars.values() if len(x.axes) == 1]
+        self.pairs = [x for x in plan.scalars.values() if x.axes == "ij"]
         self.parameters = [x.name for x in plan.scalars.values() if not x.axes]
         self.dots = [p.dot for p in plan.phases if isinstance(p, Nest) and p.dot]
         keys = [row_key(plan, d)[1] for d in self.dots]
@@ -64,8 +65,16 @@ class Names:
             parts += [f"const T *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
         for x in self.arrays:
             parts += [f"const T *in_{x.name}", f"const long *at_{x.name}"]
+        for x in self.pairs:
+            parts += [f"const T *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
         parts += [f"double par_{p}" for p in self.parameters]
-        return ", ".join([*parts, *(f"T *out_{o.name}" for o in self.every_output), "int threads"])
+        parts += [f"T *out_{o.name}" for o in self.every_output]
+        return ", ".join([*parts, *(f"const long *{x}" for x in self.ranges), "int threads"])
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The arguments that tell which keys a row sees."""
+        return c_ranges.ARGUMENTS if self.plan.pairs.ranged else ()
 
     @property
     def every_output(self) -> list[Output]:

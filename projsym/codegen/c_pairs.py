@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import sympy as sp
 
+from projsym.codegen import c_ranges
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import WIDEST_TILE
-from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum
+from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum, symbol
 from projsym.codegen.scalar_c import vector
 
 
@@ -19,6 +20,10 @@ def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
     if [plan.vectors[x].axes for x in pair] != ["i", "j"]:
         raise ValueError(f"{dot.name} over pairs must be of a query vector and a key vector")
     return pair[0], pair[1]
+
+
+KINDS = (("whole", "TILE_KEYS", 0), ("half", "HALF_TILE", 1), ("edge", "TILE_KEYS", 1))
+"""Tile functions: their name, their keys, and whether some of these may be done or absent."""
 
 
 class Pairs:
@@ -31,6 +36,9 @@ class Pairs:
         self.state = state  # where a key's sum starts in the memory of a chunk
         self.function = f"{self.name}_{'bounded_' if bounded else ''}pairs"
         self.small = plan.small(bounded)
+        self.given = {symbol(x.name) for x in plan.scalars.values() if x.axes == "ij"}
+        self.ranged = plan.pairs.ranged
+        self.weights = {s.weight for s in plan.pairs.body if isinstance(s, Sum)} if self.ranged else set()
 
     def symbol(self, s: sp.Symbol) -> str:
         """The C of a symbol inside a nest: a vector of lanes."""
@@ -63,6 +71,8 @@ class Pairs:
     def _rows(self, nest: Nest, at: str) -> None:
         sums = {s.name for s in nest.body if isinstance(s, Sum)}
         rows = {s for s in nest.read() if self.plan.axes[s] == "i"} | set(self._states(nest))
+        if self.ranged:
+            self.text(f"const VI lo = LOADI(w->seen_lo + {at}), hi = LOADI(w->seen_hi + {at});")
         for s in sorted(rows - sums, key=str):
             self.text(f"V row_{s} = LOAD(w->row_{s} + {at});")
         for s in sorted(sums, key=str):
@@ -79,14 +89,23 @@ class Pairs:
 
     def _body(self, nest: Nest) -> None:
         t, buffers = self.text, self.plan.buffers
+        if self.ranged:
+            t("const VI within = WITHIN(lo, hi, j + r);")
         for s in nest.loads:
             t(f"const V pair_{s} = LOAD(w->pair{buffers[s]} + at);")
+        for s in sorted(nest.read() & self.given, key=str):
+            t(f"const V pair_{s} = LOAD(w->bias_{s} + at);")
         for s in nest.body:
             match s:
                 case Let(name=name, value=value):
-                    t(f"const V pair_{name} = {vector(value, self.symbol, self.small)};")
+                    text = vector(value, self.symbol, self.small)
+                    if name in self.weights:
+                        t(f"const V any_{name} = {text};")
+                        text = c_ranges.select(f"any_{name}", "sum")
+                    t(f"const V pair_{name} = {text};")
                 case RunningMax(name=name, of=of):
-                    t(f"row_{name} = MAX(row_{name}, pair_{of});")
+                    seen = c_ranges.select(f"pair_{of}", "max") if self.ranged else f"pair_{of}"
+                    t(f"row_{name} = MAX(row_{name}, {seen});")
                 case Sum(name=name, weight=weight):
                     t(f"part_{name} += pair_{weight};")
         for s in nest.stores:
@@ -106,7 +125,8 @@ class Pairs:
             f"const {self.name}_args *a, {self.name}_work *w, "
             f"const T *vec_{key}, long h, long j0, long nk, long from, long j, long v"
         )
-        head = f"INLINE void {self.function}{n}(const int R, const int C, const int part, {arguments})"
+        edge = "const int edge, " if self.ranged else ""
+        head = f"INLINE void {self.function}{n}(const int R, const int C, const int part, {edge}{arguments})"
         with t.block(head):
             self._context(nest)
             t(
@@ -126,17 +146,18 @@ class Pairs:
                 self._keep(nest, "(v + c)*W")
         names = ", ".join(x.split()[-1].lstrip("*") for x in arguments.split(","))
         for c in range(1, WIDEST_TILE + 1):
-            for kind, keys, part in (("whole", "TILE_KEYS", 0), ("half", "HALF_TILE", 1)):
+            for kind, keys, part in KINDS if self.ranged else KINDS[:2]:
+                flags = f"{part}, {int(kind == 'edge')}" if self.ranged else f"{part}"
                 with t.block(f"TILE_FUNCTION {self.function}{n}_{kind}_{c}({arguments})"):
-                    t(f"if ({c} <= TILE_QUERY_VECTORS) {self.function}{n}({keys}, {c}, {part}, {names});")
+                    t(f"if ({c} <= TILE_QUERY_VECTORS) {self.function}{n}({keys}, {c}, {flags}, {names});")
         t("")
 
     def sweep(self, n: int, nest: Nest) -> None:
         """A nest without an inner product: one vector of queries, all keys of the block."""
         t = self.text
         head = (
-            f"INLINE void {self.function}{n}(const {self.name}_args *a, {self.name}_work *w, "
-            "long h, long j0, long nk, long v)"
+            f"INLINE void {self.function}{n}({'const int edge, ' if self.ranged else ''}"
+            f"const {self.name}_args *a, {self.name}_work *w, long h, long j0, long nk, long v)"
         )
         with t.block(head):
             self._context(nest)
@@ -183,12 +204,18 @@ class Pairs:
     def _call(self, n: int, nest: Nest) -> None:
         t = self.text
         if nest.dot is None:
-            t(f"for (long v = 0; v < nv; v++) {self.function}{n}(a, w, h, j0, nk, v);")
+            for test, edge in (("if (edge) ", "1, "), ("else ", "0, ")) if self.ranged else (("", ""),):
+                t(f"{test}for (long v = 0; v < nv; v++) {self.function}{n}({edge}a, w, h, j0, nk, v);")
             return
         _, key = row_key(self.plan, nest.dot)
         t(*(f"memset(w->part_{s.name}, 0, sizeof w->part_{s.name});" for s in nest.sums()))
         call, rest = f"{self.function}{n}", f"a, w, vec_{key}, h, j0, nk"
-        with t.block(""):
+        if self.ranged:
+            t(
+                "if (edge) for (long from = 0; from < nk; from += TILE_KEYS)",
+                f"  QUERY_TILES({call}_edge, {rest}, from, MOST(0, LEAST(from, nk - TILE_KEYS)))",
+            )
+        with t.block("else" if self.ranged else ""):
             t(
                 "long from = 0;",
                 "for (; from + TILE_KEYS <= nk; from += TILE_KEYS)",

@@ -9,6 +9,7 @@ queries is always computed by one thread, in one order.
 
 from __future__ import annotations
 
+from projsym.codegen import c_ranges
 from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
@@ -33,13 +34,17 @@ def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | No
     and ``-fopenmp`` for threads.
 
     The one external function has the program's name and returns 0, or -1 when memory could not be had, or the
-    number of rows whose normaliser is NaN or infinite, or zero where a scalar output is absent::
+    number of rows that a caller must look at: a normaliser is NaN, infinite or zero (which a row without keys
+    is too), or a scalar output is not finite, or a mean of vectors that scores are made of is NaN::
 
         int NAME(long H, long n, long m,
                  const T *x, const long *x_at, long x_ld,   // vectors: head h at x + x_at[h], rows x_ld apart
                  const T *b, const long *b_at,              // scalar inputs of a query or key, contiguous
+                 const T *c, const long *c_at, long c_ld,   // scalar inputs of a pair, rows of m c_ld apart
                  double p,                                  // parameters
                  T *out,                                    // (H, n, D), or (H, n) or NULL for a scalar
+                 const long *lo, const long *hi,            // if the loop over keys is ranged: row i of head
+                 const long *at,                            // h sees lo[at[h] + i] <= j < hi[at[h] + i]
                  int threads);
 
     Raises ValueError for another dtype, names that are no C identifiers, statements not yet hoisted, loops
@@ -70,6 +75,9 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
     if any(e.has(step) for e in values):
         t("INLINE V STEP(V x) { return CHOOSE(x > 0, SET1((T)1), SET1((T)0)); }")
     _sizes(names, t)
+    if plan.pairs.ranged:
+        t.raw(c_ranges.PRELUDE)
+        t("")
     if names.key_sums:
         block = plan.pairs.block or 1
         t(f"#define CHUNK {-(-CHUNK // block) * block}")
@@ -170,9 +178,11 @@ def _structs(names: Names, t: Text, free: Plan | None) -> None:
         for x in plan.vectors.values():
             t(f"const T *in_{x.name}; const long *at_{x.name}; long ld_{x.name};")
         t(*(f"const T *in_{x.name}; const long *at_{x.name};" for x in names.arrays))
+        t(*(f"const T *in_{x.name}; const long *at_{x.name}; long ld_{x.name};" for x in names.pairs))
         t(*(f"double par_{p};" for p in [*names.parameters, *(str(s.name) for s in plan.parameters)]))
         t(*(f"const T *key_{s};" for s in names.key_scalars))
         t(*(f"T *out_{o.name};" for o in names.every_output))
+        t(*(f"const long *{x};" for x in names.ranges))
         if free:
             t("const double *most;")
     with t.block("typedef struct", f"}} {names.name}_work;"):
@@ -181,6 +191,7 @@ def _structs(names: Names, t: Text, free: Plan | None) -> None:
             t(f"T pack_{dot.name}[D_{f}*BLOCK_i] ALIGNED;")
         t(*(f"T stage_{k}[STAGED*P_{plan.vectors[k].feature}] ALIGNED;" for k in names.key_vectors))
         t(*(f"T all_{x}[BLOCK_i*P_{plan.vectors[x].feature}] ALIGNED;" for x in names.gathered))
+        t(*(f"T bias_{x.name}[BLOCK_j*BLOCK_i] ALIGNED;" for x in names.pairs))
         t(*(f"T pair{b}[BLOCK_j*BLOCK_i] ALIGNED;" for b in sorted(set(plan.buffers.values()))))
         for s in sorted(plan.states() | set(names.row_values), key=str):
             t(f"T row_{s}[BLOCK_i] ALIGNED;")
@@ -194,5 +205,6 @@ def _structs(names: Names, t: Text, free: Plan | None) -> None:
         t(*(f"double keep_{s}[BLOCK_i] ALIGNED;" for s in names.kept))
         for s in dict.fromkeys(s.name for x in (plan, free) if x for s in x.tile_sums()):
             t(f"T part_{s}[BLOCK_i] ALIGNED;")
+        t(*(f"I {x}[BLOCK_i] ALIGNED;" for x in names.ranges[:2]))
         t("T factor[BLOCK_i] ALIGNED;")
     t("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from projsym.codegen import c_ranges
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_pairs import Pairs, row_key
 from projsym.codegen.c_text import Text
@@ -23,9 +24,11 @@ class Rows:
         head = f"static long {function}(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
         with t.block(head):
             t(
-                "const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;",
+                "const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;",
                 "long bad = 0;",
             )
+            if plan.pairs.ranged:
+                t(*c_ranges.OPEN)
             for x in plan.vectors.values():
                 if x.axes == "i":
                     t(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
@@ -46,14 +49,30 @@ class Rows:
                 t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
             if plan.before or self.names.row_values:
                 self.rows_before()
-            with t.block("for (long j0 = 0; j0 < m; j0 += BLOCK_j)"):
-                t("const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;")
-                for k in self.names.key_vectors:
-                    self.stage(plan.vectors[k])
-                pairs.phases()
+            first, last = self.ends("0", "a->m")
+            with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
+                t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
+                if plan.pairs.ranged:
+                    t(*c_ranges.EDGE)
+                self.block(pairs)
             self.rows_after()
             t("return bad;")
         t("")
+
+    def block(self, pairs: Pairs) -> None:
+        """What a block of keys takes: its rows, its pairs' numbers as the tiles need them, its phases."""
+        for k in self.names.key_vectors:
+            self.stage(self.plan.vectors[k])
+        for x in self.names.pairs:
+            at = f"a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name} + j0"
+            self.text(f"PACK(w->bias_{x.name}, {at}, a->ld_{x.name}, nk, BLOCK_i, nq, (T)1.0);")
+        pairs.phases()
+
+    def ends(self, begin: str, end: str) -> tuple[str, str]:
+        """The C of where the loop over blocks of keys begins, at a multiple of their size, and ends."""
+        if not self.plan.pairs.ranged:
+            return begin, end
+        return f"MOST({begin}, seen.first/BLOCK_j*BLOCK_j)", f"LEAST({end}, seen.last)"
 
     def stage(self, x: Input) -> None:
         """Key rows of one block, copied only where they are not whole vectors, or fewer than one tile."""
@@ -89,16 +108,6 @@ class Rows:
         t = self.text
         with t.block("for (long r = 0; r < nq; r++)"):
             t(*(f"const double val_{s} = w->keep_{s}[r];" for s in self.names.kept))
-            # What is needed of a zero normaliser is seen in the logarithm that it gives, if that is wanted.
-            present = " && ".join(f"a->out_{o.name}" for o in self.names.outputs if not o.feature)
-            zero = "(({0}) || w->row_{1}[r] != 0)" if present else "isfinite(w->row_{1}[r])"
-            tests = [
-                test
-                for s in self.plan.normalisers()
-                for test in dict.fromkeys((f"isfinite(w->row_{s}[r])", zero.format(present, s)))
-            ]
-            if tests:
-                t(f"bad += !({' && '.join(tests)});")
             for s in self.plan.after:
                 if isinstance(s, Output):
                     self.output(s)
@@ -108,6 +117,31 @@ class Rows:
                 if users and not any(o.feature for o in users):
                     value = f"{' || '.join(f'a->out_{o.name}' for o in users)} ? {value} : 0"
                 t(f"const double val_{s.name} = {value};")
+            tests = self.doubts()
+            if tests and self.plan.pairs.ranged:
+                tests = [f"((lo && lo[r] >= hi[r]) || ({' && '.join(tests)}))"]
+            if tests:
+                t(f"bad += !({' && '.join(tests)});")
+
+    def doubts(self) -> list[str]:
+        """The C of what a row is not counted for: what lets a caller skip a look at every output."""
+        tests: list[str] = []
+        for s in self.plan.normalisers():
+            tests += [f"isfinite(w->row_{s}[r])", f"w->row_{s}[r] != 0"]
+        for o in self.names.outputs:
+            if o.feature and self.shared(o):
+                tests.append(f"!nan_{o.name}")
+            elif not o.feature and tests:
+                tests.append(f"(!a->out_{o.name} || isfinite(a->out_{o.name}[h*a->n + i0 + r]))")
+        return tests
+
+    def shared(self, o: Output) -> bool:
+        """Whether an output is a sum of vectors that scores are made of as well, and so must be finite."""
+        if not self.plan.normalisers():
+            return False
+        scored = {row_key(self.plan, dot)[1] for dot in self.names.dots}
+        vectors = {self.names.sums[v].vector for _, v in o.terms if v in self.names.sums}
+        return bool(vectors & scored)
 
     def output(self, o: Output) -> None:
         """One output of one row."""
@@ -117,6 +151,10 @@ class Rows:
             t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->n + i0 + r] = (T)({' + '.join(values)});")
             return
         f, terms = o.feature, []
+        check = ""
+        if self.shared(o):
+            t(f"I nan_{o.name} = 0;")
+            check = f", nan_{o.name} |= to[x] != to[x]"
         with t.block(""):
             for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
                 t(f"const T c{n} = (T){value};")
@@ -126,5 +164,5 @@ class Rows:
                 )
             t(
                 f"T *to = a->out_{o.name} + ((h*a->n + i0) + r)*D_{f};",
-                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)};",
+                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)}{check};",
             )

@@ -16,6 +16,7 @@ from .exp2 import certificate
 from .gradient_kernel import gradient_kernels
 from .kernel import Built, Kernel, operations
 from .numpy_printer import emit_numpy
+from .pass_tree import pair_loop
 from .program import Let, Loop, Node, Output, Program, tanh2
 from .tanh2 import certificate as tangent
 
@@ -108,6 +109,7 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
     return {
         "inputs": [{"name": x.name, "axes": x.axes, "feature": x.feature} for x in program.inputs],
         "outputs": outputs,
+        "ranged": pair_loop(program).ranged,
         "theorems": [t.id for t in b.theorems],
         "hypotheses": [h.statement for h in b.kernel.of.assumptions],
         "validated": [o.name for o in b.obligations],

@@ -31,6 +31,7 @@ from projsym.algebra.scalars import step
 from projsym.algebra.sets import KEYS
 from projsym.algebra.terms import Vector
 from projsym.algebra.theory import Ability, Theory
+from projsym.derivations.notation import unit
 
 from .program import Dot, Input, Let, Loop, Output, Program, Statement, Sum, symbol
 
@@ -246,12 +247,21 @@ class _Lowering:
     def dot(self, g: Product, bound: str | None) -> sp.Symbol:
         if g.word:
             raise LoweringError(f"{self.name}: {g.key}: fold linear maps into the inputs first")
+        for row, key in ((g.left, g.right), (g.right, g.left)):
+            if key.name == unit.name:
+                return self.entry(row, key, bound)
         pair = sorted((g.left, g.right), key=lambda a: (self.axis(a.at, bound, a.key), a.name))
         left, right = (self.atom(a, bound) for a in pair)
         axes = "".join(sorted({self.axis(a.at, bound, a.key) for a in pair}))
         s = symbol(f"{left}_{right}")
         self.dots.setdefault(s, Dot(s, axes, left, right))
         return s
+
+    def entry(self, row: Atom, key: Atom, bound: str | None) -> sp.Symbol:
+        """A number for each pair: the coordinate of a query's row at a key."""
+        if (self.axis(row.at, bound, row.key), self.axis(key.at, bound, key.key)) != ("i", "j"):
+            raise LoweringError(f"{self.name}: {row.key} is no row of a query, or not taken at a key")
+        return self.scalar(row.name, "ij")
 
 
 def _mentions_test(g: Generator) -> bool:

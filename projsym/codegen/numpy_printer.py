@@ -36,6 +36,10 @@ from projsym.codegen.program import (
     symbol,
 )
 
+RANGES_DOC = (
+    "    _lo, _hi: (H, n), integers from 0 to m, or None: query i sees the keys j with _lo <= j < _hi only.",
+    "",
+)
 PAIRS = 65536
 """Pairs that are worked on together where the program leaves it open (heads of a small problem)."""
 
@@ -54,8 +58,9 @@ def emit_numpy(program: Program, header: str = "") -> str:
 class _Printer(Writer):
     def module(self, header: str) -> str:
         outputs = [s for s in self.p.statements() if isinstance(s, Output)]
-        flags = ", ".join(f"{o.name}=True" for o in outputs if not o.feature)
-        args = ", ".join(x.name for x in self.p.inputs) + (f", *, {flags}" if flags else "")
+        flags = [f"{o.name}=True" for o in outputs if not o.feature]
+        flags += ["_lo=None", "_hi=None"] if self.ranged else []
+        args = ", ".join([*(x.name for x in self.p.inputs), *(["*", *flags] if flags else [])])
         self.depth = 1
         self.put("_T, _low = _first.dtype.type, np.finfo(_first.dtype).min")
         self._sizes()
@@ -92,6 +97,7 @@ class _Printer(Writer):
                 f"def {self.p.name}({args}):",
                 f'    """{self._doc(outputs)}',
                 "",
+                *(RANGES_DOC if self.ranged else ()),
                 "    The last item counts the rows whose normaliser is NaN or infinite.",
                 '    """',
                 *body,
@@ -102,7 +108,7 @@ class _Printer(Writer):
 
     def _doc(self, outputs: list[Output]) -> str:
         """One line: what goes in, with shapes, and what comes out."""
-        rows = {"": "", "i": "n", "j": "m"}
+        rows = {"": "", "i": "n", "j": "m", "ij": "n, m"}
         shaped = [
             f"{x.name} ({', '.join(['H', rows[x.axes], *filter(None, [x.feature])])})"
             for x in self.p.inputs
@@ -245,6 +251,7 @@ class _Printer(Writer):
     def _keys(self, loop: Loop) -> None:
         indented = self.open(loop)
         self.views(loop)
+        self.weights = {s.weight for s in loop.body if isinstance(s, Sum)} if loop.ranged else set()
         pairs = Elementwise(self.put, self.p.axes_of, self.names, self.registers)
         mark, before = len(self.lines), self.registers.count
         self.registers.free = [f"_x{i}" for i in reversed(range(before))]
@@ -269,6 +276,8 @@ class _Printer(Writer):
         match s:
             case Let(name, "ij", value):
                 pairs.let(name, value, dying)
+                if name in self.weights:
+                    self.put(f"if _edge: np.copyto({pairs.home[name]}, 0, where=_hidden)")
             case Dot(name, "ij"):
                 row, key = self._row_key(s)
                 left = f"_scaled_{name}" if s.scale != 1 else f"_{row}"
@@ -278,6 +287,8 @@ class _Printer(Writer):
             case Let() | Dot():
                 self.small(s)
             case RunningMax(name, old, of):
+                if self.weights and of in pairs.home:
+                    self.put(f"if _edge: np.copyto({pairs.home[of]}, -np.inf, where=_hidden)")
                 top = f"{self._weight(of, pairs)}.max(axis=2, keepdims=True, initial=_low)"
                 self.put(f"{old} = {name}")
                 self.put(f"{name} = np.maximum({name}, {top})")
@@ -301,7 +312,8 @@ class _Printer(Writer):
         if x in pairs.home:
             return pairs.home[x]
         if self.axes.get(x) in ("", "i", "j"):
-            return f"np.broadcast_to({self.name(x)}, _shape)"
+            text = f"np.broadcast_to({self.name(x)}, _shape)"
+            return f"np.where(_hidden, 0, {text})" if x in self.weights else text
         raise ValueError(f"symbol {x}: not defined before its use")
 
     def _output(self, o: Output) -> None:

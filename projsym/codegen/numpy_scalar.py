@@ -102,7 +102,7 @@ class Elementwise:
             dies = self._uses[e] == 0 and e in self._dying
             register = self.home.pop(e) if dies else self.home[e]
             return Operand(register, register, dies)
-        if not self._is_pair(e):
+        if e.is_Symbol or not self._is_pair(e):
             return Operand(plain(e, self.names))
         if e.is_Add:
             return self._add(e)

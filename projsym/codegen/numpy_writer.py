@@ -11,7 +11,7 @@ from projsym.codegen.numpy_infix import Names, ordered, plain
 from projsym.codegen.numpy_scalar import Registers
 from projsym.codegen.program import Dot, Let, Loop, Output, Program, Sum, symbol
 
-SLICES = {"": "", "i": "_h0:_h1, _i0:_i1", "j": "_h0:_h1, _j0:_j1"}
+SLICES = {"": "", "i": "_h0:_h1, _i0:_i1", "j": "_h0:_h1, _j0:_j1", "ij": "_h0:_h1, _i0:_i1, _j0:_j1"}
 SHAPES = {"i": "(_h1 - _h0, _i1 - _i0, 1)", "j": "(_h1 - _h0, 1, _j1 - _j0)"}
 
 
@@ -27,6 +27,7 @@ class Writer:
         self.registers = Registers()
         self.sums = {s.name: s for s in program.statements() if isinstance(s, Sum)}
         self.blocks = {"i": "_n", "j": "_m"}
+        self.ranged = any(loop.ranged for loop in loops(program.body))
         self.parameters = Names(self.parameter)
         self.names = Names(self.name, self.constant, lambda x: self.axes.get(x) == "")
         self.check()
@@ -83,14 +84,26 @@ class Writer:
 
     def open(self, loop: Loop) -> bool:
         """The head of a loop over `i` or `j`; True if it indents."""
-        a, size = f"_{loop.axis}", self.blocks[loop.axis]
+        a, first, size = f"_{loop.axis}", "0", self.blocks[loop.axis]
+        if loop.ranged:
+            self.put("_first, _last = 0, _m")
+            self.put("if _lo is not None:")
+            self.put("    _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]")
+            self.put("    _first = int(_l.min(where=_l < _h, initial=_m))")
+            self.put("    _last = int(_h.max(where=_l < _h, initial=0))")
+            first, size = f"_first // {loop.block} * {loop.block}" if loop.block else "_first", "_last"
         if loop.block is None:
-            self.put(f"{a}0, {a}1 = 0, {size}")
-            return False
-        self.put(f"for {a}0 in range(0, {size}, {loop.block}):")
-        self.depth += 1
-        self.put(f"{a}1 = min({a}0 + {loop.block}, {size})")
-        return True
+            self.put(f"{a}0, {a}1 = {first}, {size}")
+        else:
+            self.put(f"for {a}0 in range({first}, {size}, {loop.block}):")
+            self.depth += 1
+            self.put(f"{a}1 = min({a}0 + {loop.block}, {size})")
+        if loop.ranged:
+            self.put("_edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False")
+            self.put("if _edge:")
+            self.put("    _j = np.arange(_j0, _j1)")
+            self.put("    _hidden = (_j < _l) | (_j >= _h)")
+        return loop.block is not None
 
     def views(self, loop: Loop) -> None:
         """Views of the inputs and stored scalars of the loop's axis that its statements use."""
@@ -104,6 +117,8 @@ class Writer:
         for x in self.p.inputs:
             if x.axes == axis and x.name in named:
                 self.put(f"_{x.name} = {x.name}[{SLICES[axis]}]")
+            elif x.axes == "ij" and axis == "j" and symbol(x.name) in read:
+                self.put(f"_{x.name} = {x.name}[{SLICES['ij']}]")
             elif x.axes == axis and symbol(x.name) in read:
                 at = "_h0:_h1, _i0:_i1, None" if axis == "i" else "_h0:_h1, None, _j0:_j1"
                 self.put(f"_{x.name} = {x.name}[{at}]")

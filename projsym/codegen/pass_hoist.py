@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sympy as sp
 
 from projsym.codegen.pass_tree import loops, numbered, pair_loop, rebuild
@@ -85,7 +87,7 @@ def hoist(program: Program) -> Program:
             inner.append(Dot(node.name, node.axes, node.left, node.right, work.name(node.scale)))
         else:
             inner.append(node)
-    body = rebuild(program.body, loop, (*work.moved["i"], Loop("j", tuple(inner), loop.block, loop.parallel)))
+    body = rebuild(program.body, loop, (*work.moved["i"], replace(loop, body=tuple(inner))))
     if work.moved["j"]:
         (rows,) = loops(body, "i")
         body = rebuild(body, rows, (Loop("j", tuple(work.moved["j"])), rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sympy as sp
 
 from projsym.codegen.pass_tree import fresh, map_nodes, pair_loop, rebuild
@@ -127,5 +129,5 @@ def online(program: Program) -> Program:
             terms.append((c + gain, vector))
         return Output(node.name, tuple(terms), node.feature)
 
-    changed = rebuild(program.body, loop, (Loop("j", tuple(body), loop.block, loop.parallel),))
+    changed = rebuild(program.body, loop, (replace(loop, body=tuple(body)),))
     return program.with_(body=map_nodes(changed, adapt))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import sympy as sp
 
@@ -88,7 +89,7 @@ def rebuild(body: tuple[Node, ...], old: Node, new: tuple[Node, ...]) -> tuple[N
         if node is old:
             out.extend(new)
         elif isinstance(node, Loop):
-            out.append(Loop(node.axis, rebuild(node.body, old, new), node.block, node.parallel))
+            out.append(replace(node, body=rebuild(node.body, old, new)))
         else:
             out.append(node)
     return tuple(out)
@@ -97,10 +98,6 @@ def rebuild(body: tuple[Node, ...], old: Node, new: tuple[Node, ...]) -> tuple[N
 def map_nodes(body: tuple[Node, ...], change: Callable[[Node], Node]) -> tuple[Node, ...]:
     """Every node changed, children first."""
     return tuple(
-        change(
-            Loop(node.axis, map_nodes(node.body, change), node.block, node.parallel)
-            if isinstance(node, Loop)
-            else node
-        )
+        change(replace(node, body=map_nodes(node.body, change)) if isinstance(node, Loop) else node)
         for node in body
     )

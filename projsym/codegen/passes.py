@@ -27,7 +27,18 @@ from projsym.codegen.pass_tree import (
 )
 from projsym.codegen.program import Dot, Let, Loop, Node, Program, exp2, tanh2
 
-__all__ = ["base_two", "block", "bounded", "fold_scale", "hoist", "hyperbolic", "online", "parallel", "tile"]
+__all__ = [
+    "base_two",
+    "block",
+    "bounded",
+    "fold_scale",
+    "hoist",
+    "hyperbolic",
+    "online",
+    "parallel",
+    "ranged",
+    "tile",
+]
 
 
 def base_two(program: Program) -> Program:
@@ -138,6 +149,12 @@ def block(program: Program, axis: str, size: int, wide: tuple[tuple[int, int], .
         raise ValueError(f"block: the loop over {axis} is already in blocks of {loop.block}")
     changed = program.with_(body=rebuild(program.body, loop, (replace(loop, block=size),)))
     return changed.with_(blocks=wide) if wide else changed
+
+
+def ranged(program: Program) -> Program:
+    """Restrict the loop over pairs to the keys that each row sees [I.10m, I.10b]."""
+    loop = pair_loop(program)
+    return program.with_(body=rebuild(program.body, loop, (replace(loop, ranged=True),)))
 
 
 def parallel(program: Program, *axes: str) -> Program:

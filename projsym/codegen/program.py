@@ -32,7 +32,8 @@ def symbol(name: str) -> sp.Symbol:
 class Input:
     """An argument of a kernel.
 
-    axes: ``""`` for a parameter (one number per call), ``"i"`` one per query, ``"j"`` one per key.
+    axes: ``""`` for a parameter (one number per call), ``"i"`` one per query, ``"j"`` one per key, ``"ij"``
+    one per pair (a scalar).
     feature: the name of its feature dimension for a vector (vectors that meet in an inner product share
     one), ``""`` for a scalar.
     """
@@ -119,12 +120,18 @@ class Output:
 
 @dataclass(frozen=True)
 class Loop:
-    """All values of `axis`, in blocks of `block` (None: one block of all), perhaps in parallel."""
+    """All values of `axis`, in blocks of `block` (None: one block of all), perhaps in parallel.
+
+    ranged: a loop over keys that each row restricts to a range of its own, the keys ``lo <= j < hi`` that it
+    sees: for a key outside it no :class:`RunningMax` and no :class:`Sum`, over keys or over queries, counts
+    the pair, whatever the values there. Without ranges at run time a row sees all keys.
+    """
 
     axis: str
     body: tuple[Node, ...]
     block: int | None = None
     parallel: bool = False
+    ranged: bool = False
 
 
 Statement: TypeAlias = Let | Dot | RunningMax | Rescale | Sum | Output
@@ -194,8 +201,9 @@ def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
     pad = "  " * depth
     for node in body:
         match node:
-            case Loop(axis, inner, block, parallel):
-                how = (f" in blocks of {block}" if block else "") + (", parallel" if parallel else "")
+            case Loop(axis, inner, block, parallel, ranged):
+                how = (" in the row's range" if ranged else "") + (f" in blocks of {block}" if block else "")
+                how += ", parallel" if parallel else ""
                 lines.append(f"{pad}for {axis}{how}:")
                 _show(inner, depth + 1, lines)
             case Let(name, axes, value):

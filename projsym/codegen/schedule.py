@@ -72,6 +72,11 @@ def block(axis: str, size: int, wide: tuple[tuple[int, int], ...] = ()) -> Step:
     return Step(text, (law,), lambda p: passes.block(p, axis, size, wide))
 
 
+def ranged() -> Step:
+    """The keys of a row restricted to a range."""
+    return Step("keys of a row in a range of its own", ("I.10m", "I.10w", "I.10b"), passes.ranged)
+
+
 def tile(**numbers: int) -> Step:
     """Register tiles."""
     return Step("register tiles", ("Fubini",), lambda p: passes.tile(p, **numbers))
@@ -119,7 +124,7 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
         if _shifts(program):
             steps.append(online())
     steps += tangents(program, target)
-    steps += [fold_scale(), hoist()]
+    steps += [fold_scale(), hoist(), ranged()]
     if target == "numpy":
         keys, queries = NUMPY_BLOCKS
         return [*steps, block("j", keys), block("i", queries)]
@@ -135,11 +140,12 @@ def tangents(program: Program, target: str) -> list[Step]:
 def without_maximum(program: Program, steps: Sequence[Step]) -> list[Step] | None:
     """The steps for a program whose scores are bounded, None if they have no running maximum to leave out.
 
-    None too where norms do not bound the scores, as where numbers of a query multiply them.
+    It serves rows that see all keys. None too where norms do not bound the scores, as where numbers of a
+    query multiply them or numbers of pairs are added to them.
     """
-    if online() not in steps:
+    if online() not in steps or any(x.axes == "ij" for x in program.inputs):
         return None
-    free = [*(s for s in steps if s != online()), bounded()]
+    free = [*(s for s in steps if s not in (online(), ranged())), bounded()]
     try:
         apply(program, free)
     except ValueError:

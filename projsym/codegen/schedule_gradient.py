@@ -5,7 +5,18 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen.program import Let, Program
-from projsym.codegen.schedule import TILES, Step, base_two, block, fold_scale, hoist, parallel, tangents, tile
+from projsym.codegen.schedule import (
+    TILES,
+    Step,
+    base_two,
+    block,
+    fold_scale,
+    hoist,
+    parallel,
+    ranged,
+    tangents,
+    tile,
+)
 
 BLOCKS = {("c", "float32"): (48, 96), ("c", "float64"): (48, 96), ("numpy", "float32"): (512, 512)}
 """Keys and queries in a block: two pair buffers stay in cache, and a sum over the queries of a block is long
@@ -27,5 +38,5 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
         steps.append(base_two())
     steps += tangents(program, target)
     keys, queries = BLOCKS.get((target, dtype), BLOCKS["numpy", "float32"])
-    steps += [fold_scale(), hoist(), block("j", keys), block("i", queries)]
+    steps += [fold_scale(), hoist(), ranged(), block("j", keys), block("i", queries)]
     return steps if target == "numpy" else [*steps, tile(**GRADIENT_TILES), parallel("h")]

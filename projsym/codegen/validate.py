@@ -1,6 +1,7 @@
 """Translation validation: a scheduled program is read back as a term and proved equal to its specification.
 
-The program is executed symbolically, for one query and abstract sets of keys. A loop over key blocks is
+The program is executed symbolically, for one query and abstract sets of keys. The set of all keys is that of
+the keys that the query sees: where a loop is ranged it runs over these [I.10m]. A loop over key blocks is
 handled by its invariant: after the keys of a set I, every sum is ``Σ_{j∈I} weight_j * vector_j`` with the
 weight as the loop computes it at the running maximum of that moment. Three obligations per loop and one per
 output are decided by the engine, whatever passes produced the program:
@@ -25,6 +26,7 @@ import sympy as sp
 from projsym.algebra.scalars import ScalarFamily, inner, total
 from projsym.algebra.sets import EMPTY, KEYS, DisjointUnion, IndexSet
 from projsym.algebra.terms import Space, Vector, VectorFamily, VectorSymbol, ZeroVector
+from projsym.derivations.notation import unit
 from projsym.proof.prove import decide
 from projsym.proof.verdict import ProofError, Proved, Verdict
 
@@ -71,6 +73,11 @@ class Validator:
         if x.feature:
             kind = VectorSymbol if x.axes == "i" else VectorFamily
             self.vectors[x.name] = kind(x.name, spaces[x.name])
+        elif x.axes == "ij":
+            row = VectorSymbol(x.name, spaces[x.name])
+            self.state.values[sp.Symbol(x.name, real=True)] = lambda j: inner(
+                row, unit[_key(self.program, x.name, j)]
+            )
         elif x.axes == "j":
             family = ScalarFamily(x.name)
             self.state.values[sp.Symbol(x.name, real=True)] = lambda j: family[_key(self.program, x.name, j)]
@@ -91,7 +98,11 @@ class Validator:
             match node:
                 case Loop("j", inside) if any(isinstance(n, Sum) for n in inside):
                     self.key_loop(inside)
-                case Loop(axis, inside):
+                case Loop(axis, inside, ranged=ranged):
+                    if ranged:
+                        raise ProofError(
+                            f"{self.program.name}: a ranged loop over {axis} without sums over keys"
+                        )
                     if axis in axes:
                         raise ProofError(f"{self.program.name}: a loop over {axis} inside one over {axis}")
                     self.execute(inside, axes + axis)

@@ -10,6 +10,7 @@ what was seen:
 * *output*: from the state of all keys (or queries) each output is the specified gradient, for any query
   (or key).
 
+In a ranged loop both sums run over the pairs that are seen [I.10b]; the sets of the theorem are any.
 Guarantees and blind spots are those of `projsym.codegen.validate`.
 """
 
@@ -24,6 +25,7 @@ from projsym.algebra.scalars import ScalarFamily, inner, total
 from projsym.algebra.sets import EMPTY, KEYS, DisjointUnion
 from projsym.algebra.terms import Vector, VectorFamily, ZeroVector
 from projsym.derivations.backward import QUERIES
+from projsym.derivations.notation import unit
 from projsym.proof.prove import decide
 from projsym.proof.verdict import ProofError
 
@@ -51,7 +53,10 @@ class GradientValidator:
         self.state_axes: dict[sp.Symbol, str] = {}
         self.obligations: list[Obligation] = []
         for x in program.inputs:
-            if x.axes and not x.feature:
+            if x.axes == "ij":
+                rows = VectorFamily(x.name, spaces[x.name])
+                self.values[symbol(x.name)] = self.entry(rows, x.name)
+            elif x.axes and not x.feature:
                 family = ScalarFamily(x.name)
                 self.values[symbol(x.name)] = self.member(family, x.axes, x.name)
             elif not x.axes:
@@ -71,6 +76,10 @@ class GradientValidator:
     def member(self, family: ScalarFamily, axes: str, name: str) -> Value:
         return lambda i, j: family[self.at(axes, name, i, j)]
 
+    def entry(self, rows: VectorFamily, name: str) -> Value:
+        """A number for each pair, as the coordinate of a query's row at a key."""
+        return lambda i, j: inner(rows[self.at("i", name, i, j)], unit[self.at("j", name, i, j)])
+
     def constant(self, letter: sp.Symbol) -> Value:
         return lambda i, j: letter
 
@@ -89,7 +98,9 @@ class GradientValidator:
     def execute(self, body: tuple[Node, ...], open_axes: str) -> None:
         for node in body:
             match node:
-                case Loop(axis, inside):
+                case Loop(axis, inside, ranged=ranged):
+                    if ranged and (axis != "j" or not any(isinstance(n, Sum) for n in inside)):
+                        raise self.fail(f"a ranged loop over {axis} without sums over pairs")
                     if axis in open_axes:
                         raise self.fail(f"a loop over {axis} inside one over {axis}")
                     self.execute(inside, open_axes + axis)

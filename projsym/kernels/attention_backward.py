@@ -2,15 +2,17 @@
 #
 # theorem     [IV.6b/attention_backward] Backward of scaled dot-product attention
 # hypotheses  none: holds for all finite inputs
-# cites       IV.4b, bilinearity, distributivity, IV.1, independence of rows
+# cites       IV.4b, bilinearity, distributivity, I.10m, I.10w, I.10b, IV.1, independence of rows
 # validated   9 obligations proved: s0: entry, s0: step, s1: entry, s1: step, s2: entry, s2: step, dq: output, dk: output, dv: output
 # operations  2 d + 2 dv + 2 d + 2 d + 2 dv + 3 flops and 1 exp2 per query and key
 import numpy as np
 
 
 @np.errstate(all='ignore')
-def attention_backward(g, out, q, k, v, g_lse, lse, scale):
+def attention_backward(g, out, q, k, v, g_lse, lse, scale, *, _lo=None, _hi=None):
     """Arrays g (H, n, dv), out (H, n, dv), q (H, n, d), k (H, m, d), v (H, m, dv), g_lse (H, n), lse (H, n) of one dtype -> (dq (H, n, d), dk (H, m, d), dv (H, m, dv), count).
+
+    _lo, _hi: (H, n), integers from 0 to m, or None: query i sees the keys j with _lo <= j < _hi only.
 
     The last item counts the rows whose normaliser is NaN or infinite.
     """
@@ -48,8 +50,17 @@ def attention_backward(g, out, q, k, v, g_lse, lse, scale):
             g_out = np.einsum('hia,hia->hi', _g, _out)[:, :, None]
             r0 = -(_log2e * _lse)
             r1 = _g_lse - g_out
-            for _j0 in range(0, _m, 512):
-                _j1 = min(_j0 + 512, _m)
+            _first, _last = 0, _m
+            if _lo is not None:
+                _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
+                _first = int(_l.min(where=_l < _h, initial=_m))
+                _last = int(_h.max(where=_l < _h, initial=0))
+            for _j0 in range(_first // 512 * 512, _last, 512):
+                _j1 = min(_j0 + 512, _last)
+                _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
+                if _edge:
+                    _j = np.arange(_j0, _j1)
+                    _hidden = (_j < _l) | (_j >= _h)
                 _k = k[_h0:_h1, _j0:_j1]
                 _v = v[_h0:_h1, _j0:_j1]
                 _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
@@ -59,9 +70,11 @@ def attention_backward(g, out, q, k, v, g_lse, lse, scale):
                 np.matmul(_scaled_q_k, _k.swapaxes(1, 2), out=_x0)
                 np.add(_x0, r0, out=_x0)
                 np.exp2(_x0, out=_x0)
+                if _edge: np.copyto(_x0, 0, where=_hidden)
                 np.matmul(_g, _v.swapaxes(1, 2), out=_x1)
                 np.add(_x1, r1, out=_x1)
                 np.multiply(_x1, _x0, out=_x1)
+                if _edge: np.copyto(_x1, 0, where=_hidden)
                 s0 += np.matmul(_x1, _k, out=_part_s0)
                 s1[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _q)
                 s2[:, _j0:_j1] += np.matmul(_x0.swapaxes(1, 2), _g)

@@ -2,15 +2,17 @@
 #
 # theorem     [IV.6b/project_dot_biased_backward] Backward of the projection, dot-product form with key bias
 # hypotheses  none: holds for all finite inputs
-# cites       IV.4b, bilinearity, distributivity, IV.1, independence of rows
+# cites       IV.4b, bilinearity, distributivity, I.10m, I.10w, I.10b, IV.1, independence of rows
 # validated   14 obligations proved: s0: entry, s0: step, s1: entry, s1: step, s2: entry, s2: step, s3: entry, s3: step, s4: entry, s4: step, dq: output, dscale: output, dk: output, dkey_bias: output
 # operations  2 d + 2 d + 2 d + 2 d + 2 d + 8 flops and 1 exp2 per query and key
 import numpy as np
 
 
 @np.errstate(all='ignore')
-def project_dot_biased_backward(g, out, q, k, g_lse, key_bias, lse, scale, *, dscale=True, dkey_bias=True):
+def project_dot_biased_backward(g, out, q, k, g_lse, key_bias, lse, scale, *, dscale=True, dkey_bias=True, _lo=None, _hi=None):
     """Arrays g (H, n, d), out (H, n, d), q (H, n, d), k (H, m, d), g_lse (H, n), key_bias (H, m), lse (H, n) of one dtype -> (dq (H, n, d), dscale (H, n), dk (H, m, d), dkey_bias (H, m), count).
+
+    _lo, _hi: (H, n), integers from 0 to m, or None: query i sees the keys j with _lo <= j < _hi only.
 
     The last item counts the rows whose normaliser is NaN or infinite.
     """
@@ -56,8 +58,17 @@ def project_dot_biased_backward(g, out, q, k, g_lse, key_bias, lse, scale, *, ds
             g_out = np.einsum('hia,hia->hi', _g, _out)[:, :, None]
             r0 = -(_log2e * _lse)
             r1 = _g_lse - g_out
-            for _j0 in range(0, _m, 512):
-                _j1 = min(_j0 + 512, _m)
+            _first, _last = 0, _m
+            if _lo is not None:
+                _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
+                _first = int(_l.min(where=_l < _h, initial=_m))
+                _last = int(_h.max(where=_l < _h, initial=0))
+            for _j0 in range(_first // 512 * 512, _last, 512):
+                _j1 = min(_j0 + 512, _last)
+                _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
+                if _edge:
+                    _j = np.arange(_j0, _j1)
+                    _hidden = (_j < _l) | (_j >= _h)
                 _k = k[_h0:_h1, _j0:_j1]
                 _t0 = _all_t0[:_h1 - _h0, :, _j0:_j1]
                 _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
@@ -70,10 +81,13 @@ def project_dot_biased_backward(g, out, q, k, g_lse, key_bias, lse, scale, *, ds
                 np.add(_x1, r0, out=_x1)
                 np.add(_x1, _t0, out=_x1)
                 np.exp2(_x1, out=_x1)
+                if _edge: np.copyto(_x1, 0, where=_hidden)
                 np.matmul(_g, _k.swapaxes(1, 2), out=_x2)
                 np.add(_x2, r1, out=_x2)
                 np.multiply(_x2, _x1, out=_x2)
+                if _edge: np.copyto(_x2, 0, where=_hidden)
                 np.multiply(_x0, _x2, out=_x0)
+                if _edge: np.copyto(_x0, 0, where=_hidden)
                 s0 += np.matmul(_x2, _k, out=_part_s0)
                 s1[:, _j0:_j1] += np.matmul(_x2.swapaxes(1, 2), _q)
                 s2[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _g)

@@ -3,7 +3,7 @@
  *
  * theorem     [IV.6/project_dot] Projection, dot-product form
  * hypotheses  none: holds for all finite inputs
- * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, independence of rows, Fubini, IV.2, IV.2a
+ * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini, IV.2, IV.2a
  * validated   12 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output
  * operations  2 d + 2 d + 2 flops and 1 exp2 per query and key
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
@@ -14,7 +14,7 @@
  *   c0[] = log2e*scale
  *   for h, parallel:
  *     for i in blocks of 48, parallel:
- *       for j in blocks of 64:
+ *       for j in the row's range in blocks of 64:
  *         q_k[ij] = c0 * <q, k>
  *         s[ij] = q_k
  *         m_old, m = m, max(m, max_j s)
@@ -29,6 +29,7 @@
  *   running maximum of the scores                [I.2, IV.1]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
+ *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
@@ -367,6 +368,28 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
 
+/* for rows with the ranges [lo, hi): all of these lie in [first, last), and [from, to) lies in each of them
+*/ typedef struct { long first, last, from, to; } range; INLINE range RANGE(const long *lo, const long *hi,
+long rows, long m) {
+  range s = {0, m, 0, m};
+  if (!lo) return s;
+  s.first = m;
+  s.last = 0;
+  for (long r = 0; r < rows; r++) {
+    if (lo[r] < hi[r]) { s.first = LEAST(s.first, lo[r]); s.last = MOST(s.last, hi[r]); }
+    s.from = MOST(s.from, lo[r]);
+    s.to = LEAST(s.to, hi[r]);
+  }
+  return s;
+}
+/* ranges from key j0 on, as lanes; absent rows see nothing */
+INLINE void LANES_OF(I *to, const long *ends, long rows, const int B, long j0, long keys) {
+  for (long r = 0; r < B; r++) to[r] = r < rows ? (I)LEAST(MOST(ends[r] - j0, 0), keys) : 0;
+}
+INLINE VI LOADI(const I *p) { return *(const VI *)p; }
+INLINE VI SETI(I x) { return x - (VI){0}; }
+INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
+
 typedef struct {
   long n, m;
   const T *in_q; const long *at_q; long ld_q;
@@ -376,6 +399,9 @@ typedef struct {
   double par_c0;
   T *out_out;
   T *out_lse;
+  const long *seen_lo;
+  const long *seen_hi;
+  const long *at_seen;
   const double *most;
 } project_dot_args;
 typedef struct {
@@ -387,21 +413,26 @@ typedef struct {
   T row_s0[BLOCK_i] ALIGNED;
   T sum_s1[BLOCK_i*P_d] ALIGNED;
   T part_s0[BLOCK_i] ALIGNED;
+  I seen_lo[BLOCK_i] ALIGNED;
+  I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
 } project_dot_work;
 
-INLINE void project_dot_pairs0(const int R, const int C, const int part, const project_dot_args *a,
-    project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+INLINE void project_dot_pairs0(const int R, const int C, const int part, const int edge, const
+    project_dot_args *a, project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
+    const VI lo = LOADI(w->seen_lo + (v + c)*W), hi = LOADI(w->seen_hi + (v + c)*W);
     V row_m = LOAD(w->row_m + (v + c)*W);
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
+      const VI within = WITHIN(lo, hi, j + r);
       const V pair_s = pair_q_k;
-      row_m = MAX(row_m, pair_s);
+      row_m = MAX(row_m, edge ? CHOOSE(within, pair_s, SET1(-INFINITY)) : pair_s);
       STORE(w->pair0 + at, pair_s);
     }
     STORE(w->row_m + (v + c)*W, row_m);
@@ -409,46 +440,65 @@ INLINE void project_dot_pairs0(const int R, const int C, const int part, const p
 }
 TILE_FUNCTION project_dot_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
+  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 1, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_edge_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from, j, v);
+  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from, j, v);
+  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 2, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_edge_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from, j, v);
+  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from, j, v);
+  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 3, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_edge_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from, j, v);
+  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION project_dot_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from, j, v);
+  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 4, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
+}
+TILE_FUNCTION project_dot_pairs0_edge_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+    h, long j0, long nk, long from, long j, long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 
-INLINE void project_dot_pairs2(const project_dot_args *a, project_dot_work *w, long h, long j0, long nk, long
-    v) {
+INLINE void project_dot_pairs2(const int edge, const project_dot_args *a, project_dot_work *w, long h, long
+    j0, long nk, long v) {
   enum { r = 0 };
+  const VI lo = LOADI(w->seen_lo + v*W), hi = LOADI(w->seen_hi + v*W);
   V row_m = LOAD(w->row_m + v*W);
   V part_s0 = (V){0};
   for (long j = 0; j < nk; j++) {
     const long at = j*BLOCK_i + v*W;
+    const VI within = WITHIN(lo, hi, j + r);
     const V pair_s = LOAD(w->pair0 + at);
-    const V pair_w0 = EXP2_SMALL((pair_s - row_m));
+    const V any_w0 = EXP2_SMALL((pair_s - row_m));
+    const V pair_w0 = edge ? CHOOSE(within, any_w0, (V){0}) : any_w0;
     part_s0 += pair_w0;
     STORE(w->pair0 + at, pair_w0);
   }
@@ -456,22 +506,32 @@ INLINE void project_dot_pairs2(const project_dot_args *a, project_dot_work *w, l
 }
 
 static long project_dot_online(const project_dot_args *a, project_dot_work *w, long h, long i0) {
-  const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
   long bad = 0;
+  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
+  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
+  const range seen = RANGE(lo, hi, nq, a->m);
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
-  for (long j0 = 0; j0 < m; j0 += BLOCK_j) {
-    const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;
+  for (long j0 = MOST(0, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(a->m, seen.last); j0 += BLOCK_j) {
+    const long nk = LEAST(LEAST(a->m, seen.last) - j0, BLOCK_j);
+    const int edge = j0 < seen.from || j0 + nk > seen.to;
+    if (edge) {
+      LANES_OF(w->seen_lo, lo, nq, BLOCK_i, j0, nk);
+      LANES_OF(w->seen_hi, hi, nq, BLOCK_i, j0, nk);
+    }
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
       vec_k = w->stage_k;
     }
     memcpy(w->row_m_old, w->row_m, sizeof w->row_m);
-    {
+    if (edge) for (long from = 0; from < nk; from += TILE_KEYS)
+      QUERY_TILES(project_dot_pairs0_edge, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk - TILE_KEYS)))
+    else {
       long from = 0;
       for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
         QUERY_TILES(project_dot_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
@@ -489,18 +549,21 @@ static long project_dot_online(const project_dot_args *a, project_dot_work *w, l
     for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
       for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
     }
-    for (long v = 0; v < nv; v++) project_dot_pairs2(a, w, h, j0, nk, v);
+    if (edge) for (long v = 0; v < nv; v++) project_dot_pairs2(1, a, w, h, j0, nk, v);
+    else for (long v = 0; v < nv; v++) project_dot_pairs2(0, a, w, h, j0, nk, v);
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
+    I nan_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out &&
+        (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
 }
@@ -564,14 +627,14 @@ TILE_FUNCTION project_dot_bounded_pairs0_half_4(const project_dot_args *a, proje
 }
 
 static long project_dot_bounded(const project_dot_args *a, project_dot_work *w, long h, long i0) {
-  const long m = a->m, nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
   long bad = 0;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
-  for (long j0 = 0; j0 < m; j0 += BLOCK_j) {
-    const long nk = m - j0 < BLOCK_j ? m - j0 : BLOCK_j;
+  for (long j0 = 0; j0 < a->m; j0 += BLOCK_j) {
+    const long nk = LEAST(a->m - j0, BLOCK_j);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
@@ -590,13 +653,15 @@ static long project_dot_bounded(const project_dot_args *a, project_dot_work *w, 
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
-    bad += !(isfinite(w->row_s0[r]) && ((a->out_lse) || w->row_s0[r] != 0));
+    I nan_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(log((double)w->row_s0[r]));
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out && (!a->out_lse ||
+        isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
 }
@@ -612,15 +677,16 @@ static long project_dot_rows(const project_dot_args *a, project_dot_work *w, lon
 }
 
 int project_dot(long H, long n, long m, const T *in_q, const long *at_q, long ld_q, const T *in_k, const long
-    *at_k, long ld_k, double par_scale, T *out_out, T *out_lse, int threads) {
+    *at_k, long ld_k, double par_scale, T *out_out, T *out_lse, const long *seen_lo, const long *seen_hi,
+    const long *at_seen, int threads) {
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e*par_scale);
   long bad = 0, failed = 0;
-  double *most = n >= 2*BLOCK_i ? malloc(2*H*sizeof(double) + 1) : NULL;
-  if (n >= 2*BLOCK_i && !most) return -1;
+  double *most = n >= 2*BLOCK_i && !seen_lo ? malloc(2*H*sizeof(double) + 1) : NULL;
+  if (n >= 2*BLOCK_i && !seen_lo && !most) return -1;
   const project_dot_args args = {.n = n, .m = m, .in_q = in_q, .at_q = at_q, .ld_q = ld_q, .in_k = in_k, .at_k
       = at_k, .ld_k = ld_k, .par_scale = par_scale, .par_log2e = par_log2e, .par_c0 = par_c0, .out_out =
-      out_out, .out_lse = out_lse, .most = most};
+      out_out, .out_lse = out_lse, .seen_lo = seen_lo, .seen_hi = seen_hi, .at_seen = at_seen, .most = most};
   if (threads < 1) threads = 1;
 #pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {

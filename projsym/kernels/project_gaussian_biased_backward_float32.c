@@ -3,7 +3,7 @@
  *
  * theorem     [IV.6b/project_gaussian_biased_backward] Backward of the projection, Gaussian form with key bias
  * hypotheses  none: holds for all finite inputs
- * cites       IV.4b, bilinearity, distributivity, IV.1, independence of rows, Fubini
+ * cites       IV.4b, bilinearity, distributivity, I.10m, I.10w, I.10b, IV.1, independence of rows, Fubini
  * validated   16 obligations proved: s0: entry, s0: step, s1: entry, s1: step, s2: entry, s2: step, s3: entry, s3: step, s4: entry, s4: step, s5: entry, s5: step, dq: output, dsigma: output, dk: output, dkey_bias: output
  * operations  2 d + 2 d + 2 d + 2 d + 2 d + 12 flops and 1 exp2 per query and key
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
@@ -22,7 +22,7 @@
  *       q_q[i] = <q, q>
  *       r0[i] = -log2e*lse - log2e*q_q/(2*sigma**2)
  *       r1[i] = g_lse - g_out
- *       for j in blocks of 48:
+ *       for j in the row's range in blocks of 48:
  *         q_k[ij] = <q, k>
  *         w0[ij] = exp2(c0*q_k + r0 + t0)
  *         g_k[ij] = <g, k>
@@ -43,6 +43,7 @@
  *   exp as a power of two                        [IV.4b]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
+ *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   keys in blocks of 48                         [IV.1]
  *   queries in blocks of 96                      [independence of rows]
  *   register tiles                               [Fubini]
@@ -357,6 +358,28 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
 _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles");
 
+/* for rows with the ranges [lo, hi): all of these lie in [first, last), and [from, to) lies in each of them
+*/ typedef struct { long first, last, from, to; } range; INLINE range RANGE(const long *lo, const long *hi,
+long rows, long m) {
+  range s = {0, m, 0, m};
+  if (!lo) return s;
+  s.first = m;
+  s.last = 0;
+  for (long r = 0; r < rows; r++) {
+    if (lo[r] < hi[r]) { s.first = LEAST(s.first, lo[r]); s.last = MOST(s.last, hi[r]); }
+    s.from = MOST(s.from, lo[r]);
+    s.to = LEAST(s.to, hi[r]);
+  }
+  return s;
+}
+/* ranges from key j0 on, as lanes; absent rows see nothing */
+INLINE void LANES_OF(I *to, const long *ends, long rows, const int B, long j0, long keys) {
+  for (long r = 0; r < B; r++) to[r] = r < rows ? (I)LEAST(MOST(ends[r] - j0, 0), keys) : 0;
+}
+INLINE VI LOADI(const I *p) { return *(const VI *)p; }
+INLINE VI SETI(I x) { return x - (VI){0}; }
+INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
+
 #define CHUNK 1056
 /* sums[key][feature] += weights[key][query] * values[query][feature], R keys at a time; a block of queries is
    summed on its own and added once, which is what the error bound counts */
@@ -418,6 +441,9 @@ typedef struct {
   T *out_dsigma;
   T *out_dk;
   T *out_dkey_bias;
+  const long *seen_lo;
+  const long *seen_hi;
+  const long *at_seen;
 } project_gaussian_biased_backward_args;
 typedef struct {
   T pack_q_k[D_d*BLOCK_i] ALIGNED;
@@ -435,23 +461,28 @@ typedef struct {
   T sum_s0[BLOCK_i*P_d] ALIGNED;
   T part_s1[BLOCK_i] ALIGNED;
   T part_s5[BLOCK_i] ALIGNED;
+  I seen_lo[BLOCK_i] ALIGNED;
+  I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
 } project_gaussian_biased_backward_work;
 
-INLINE void project_gaussian_biased_backward_pairs0(const int R, const int C, const int part, const
-    project_gaussian_biased_backward_args *a, project_gaussian_biased_backward_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+INLINE void project_gaussian_biased_backward_pairs0(const int R, const int C, const int part, const int edge,
+    const project_gaussian_biased_backward_args *a, project_gaussian_biased_backward_work *w, const T *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   const V par_c0 = SET1((T)a->par_c0);
   const T *key_t0 = a->key_t0 + h*a->m + j0;
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
+    const VI lo = LOADI(w->seen_lo + (v + c)*W), hi = LOADI(w->seen_hi + (v + c)*W);
     V row_r0 = LOAD(w->row_r0 + (v + c)*W);
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
-      const V pair_w0 = EXP2(FMA(par_c0, pair_q_k, (row_r0 + SET1(key_t0[j + r]))));
+      const VI within = WITHIN(lo, hi, j + r);
+      const V any_w0 = EXP2(FMA(par_c0, pair_q_k, (row_r0 + SET1(key_t0[j + r]))));
+      const V pair_w0 = edge ? CHOOSE(within, any_w0, (V){0}) : any_w0;
       STORE(w->pair0 + at, pair_q_k);
       STORE(w->pair1 + at, pair_w0);
     }
@@ -460,60 +491,85 @@ INLINE void project_gaussian_biased_backward_pairs0(const int R, const int C, co
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_whole_1(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0,
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 1, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_half_1(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0,
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 1, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs0_edge_1(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 1, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_whole_2(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0,
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 2, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_half_2(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0,
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 2, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs0_edge_2(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 2, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_whole_3(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0,
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 3, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_half_3(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0,
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 3, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs0_edge_3(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 3, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_whole_4(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0,
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 4, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs0_half_4(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0,
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(HALF_TILE, 4, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs0_edge_4(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs0(TILE_KEYS, 4, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 
-INLINE void project_gaussian_biased_backward_pairs1(const int R, const int C, const int part, const
-    project_gaussian_biased_backward_args *a, project_gaussian_biased_backward_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+INLINE void project_gaussian_biased_backward_pairs1(const int R, const int C, const int part, const int edge,
+    const project_gaussian_biased_backward_args *a, project_gaussian_biased_backward_work *w, const T *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   const T *key_k_k = a->key_k_k + h*a->m + j0;
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_g_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
+    const VI lo = LOADI(w->seen_lo + (v + c)*W), hi = LOADI(w->seen_hi + (v + c)*W);
     V row_q_q = LOAD(w->row_q_q + (v + c)*W);
     V row_r1 = LOAD(w->row_r1 + (v + c)*W);
     V part_s1 = (V){0};
@@ -521,11 +577,14 @@ INLINE void project_gaussian_biased_backward_pairs1(const int R, const int C, co
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_g_k = acc[r*C + c];
+      const VI within = WITHIN(lo, hi, j + r);
       const V pair_q_k = LOAD(w->pair0 + at);
       const V pair_w0 = LOAD(w->pair1 + at);
-      const V pair_w1 = (pair_w0*(pair_g_k + row_r1));
-      const V pair_w2 = (pair_w1*FMA(SET1((T)(-1.0)), (SET1((T)2.0)*pair_q_k), (SET1(key_k_k[j + r]) +
+      const V any_w1 = (pair_w0*(pair_g_k + row_r1));
+      const V pair_w1 = edge ? CHOOSE(within, any_w1, (V){0}) : any_w1;
+      const V any_w2 = (pair_w1*FMA(SET1((T)(-1.0)), (SET1((T)2.0)*pair_q_k), (SET1(key_k_k[j + r]) +
           row_q_q)));
+      const V pair_w2 = edge ? CHOOSE(within, any_w2, (V){0}) : any_w2;
       part_s1 += pair_w1;
       part_s5 += pair_w2;
       STORE(w->pair0 + at, pair_w1);
@@ -537,49 +596,73 @@ INLINE void project_gaussian_biased_backward_pairs1(const int R, const int C, co
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_whole_1(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 1, 0, a, w, vec_k, h, j0,
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 1, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_half_1(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 1, 1, a, w, vec_k, h, j0,
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 1, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs1_edge_1(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (1 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 1, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_whole_2(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 2, 0, a, w, vec_k, h, j0,
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 2, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_half_2(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 2, 1, a, w, vec_k, h, j0,
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 2, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs1_edge_2(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (2 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 2, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_whole_3(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 3, 0, a, w, vec_k, h, j0,
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 3, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_half_3(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 3, 1, a, w, vec_k, h, j0,
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 3, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs1_edge_3(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (3 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 3, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_whole_4(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 4, 0, a, w, vec_k, h, j0,
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 4, 0, 0, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 TILE_FUNCTION project_gaussian_biased_backward_pairs1_half_4(const project_gaussian_biased_backward_args *a,
     project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
-  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 4, 1, a, w, vec_k, h, j0,
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(HALF_TILE, 4, 1, 0, a, w, vec_k, h, j0,
+      nk, from, j, v);
+}
+TILE_FUNCTION project_gaussian_biased_backward_pairs1_edge_4(const project_gaussian_biased_backward_args *a,
+    project_gaussian_biased_backward_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    long v) {
+  if (4 <= TILE_QUERY_VECTORS) project_gaussian_biased_backward_pairs1(TILE_KEYS, 4, 1, 1, a, w, vec_k, h, j0,
       nk, from, j, v);
 }
 
@@ -643,6 +726,10 @@ static void project_gaussian_biased_backward_rows(const project_gaussian_biased_
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
   const long nv = (nq + W - 1)/W;
+  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
+  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
+  const range seen = RANGE(lo, hi, nq, a->m);
+  if (seen.last <= begin || seen.first >= end) return;
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)1.0);
   PACK(w->pack_g_k, vec_g, a->ld_g, D_d, BLOCK_i, nq, (T)1.0);
   const T *all_q = vec_q;
@@ -657,14 +744,22 @@ static void project_gaussian_biased_backward_rows(const project_gaussian_biased_
     STAGE(w->all_g, vec_g, a->ld_g, D_d, P_d, nq, nq);
     all_g = w->all_g; lda_g = P_d;
   }
-  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
-    const long nk = end - j0 < BLOCK_j ? end - j0 : BLOCK_j;
+  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+    const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
+    const int edge = j0 < seen.from || j0 + nk > seen.to;
+    if (edge) {
+      LANES_OF(w->seen_lo, lo, nq, BLOCK_i, j0, nk);
+      LANES_OF(w->seen_hi, hi, nq, BLOCK_i, j0, nk);
+    }
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
       vec_k = w->stage_k;
     }
-    {
+    if (edge) for (long from = 0; from < nk; from += TILE_KEYS)
+      QUERY_TILES(project_gaussian_biased_backward_pairs0_edge, a, w, vec_k, h, j0, nk, from, MOST(0,
+        LEAST(from, nk - TILE_KEYS)))
+    else {
       long from = 0;
       for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
         QUERY_TILES(project_gaussian_biased_backward_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
@@ -674,7 +769,10 @@ static void project_gaussian_biased_backward_rows(const project_gaussian_biased_
     }
     memset(w->part_s1, 0, sizeof w->part_s1);
     memset(w->part_s5, 0, sizeof w->part_s5);
-    {
+    if (edge) for (long from = 0; from < nk; from += TILE_KEYS)
+      QUERY_TILES(project_gaussian_biased_backward_pairs1_edge, a, w, vec_k, h, j0, nk, from, MOST(0,
+        LEAST(from, nk - TILE_KEYS)))
+    else {
       long from = 0;
       for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
         QUERY_TILES(project_gaussian_biased_backward_pairs1_whole, a, w, vec_k, h, j0, nk, from, from)
@@ -749,7 +847,7 @@ int project_gaussian_biased_backward(long H, long n, long m, const T *in_g, cons
     T *in_out, const long *at_out, long ld_out, const T *in_q, const long *at_q, long ld_q, const T *in_k,
     const long *at_k, long ld_k, const T *in_g_lse, const long *at_g_lse, const T *in_key_bias, const long
     *at_key_bias, const T *in_lse, const long *at_lse, double par_sigma, T *out_dq, T *out_dsigma, T *out_dk,
-    T *out_dkey_bias, int threads) {
+    T *out_dkey_bias, const long *seen_lo, const long *seen_hi, const long *at_seen, int threads) {
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e/(par_sigma*par_sigma));
   long bad = 0, failed = 0;
@@ -763,7 +861,8 @@ int project_gaussian_biased_backward(long H, long n, long m, const T *in_g, cons
       .ld_q = ld_q, .in_k = in_k, .at_k = at_k, .ld_k = ld_k, .in_g_lse = in_g_lse, .at_g_lse = at_g_lse,
       .in_key_bias = in_key_bias, .at_key_bias = at_key_bias, .in_lse = in_lse, .at_lse = at_lse, .par_sigma =
       par_sigma, .par_log2e = par_log2e, .par_c0 = par_c0, .key_k_k = key_k_k, .key_t0 = key_t0, .out_dq =
-      out_dq, .out_dsigma = out_dsigma, .out_dk = out_dk, .out_dkey_bias = out_dkey_bias};
+      out_dq, .out_dsigma = out_dsigma, .out_dk = out_dk, .out_dkey_bias = out_dkey_bias, .seen_lo = seen_lo,
+      .seen_hi = seen_hi, .at_seen = at_seen};
   if (threads < 1) threads = 1;
   const long chunks = m > 0 ? (m + CHUNK - 1)/CHUNK : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;
   const long row = BLOCK_i*P_d + BLOCK_i + BLOCK_i;

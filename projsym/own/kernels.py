@@ -13,6 +13,7 @@ from projsym.codegen.gradient_kernel import GradientKernel
 from projsym.codegen.kernel import Built, Kernel
 from projsym.codegen.lower import LoweringError, lower
 from projsym.codegen.numpy_printer import emit_numpy
+from projsym.codegen.pass_tree import pair_loop
 from projsym.codegen.program import Output, Program
 from projsym.codegen.scalar_c import Unprintable
 from projsym.runtime.manifest import Argument, Entry
@@ -69,6 +70,7 @@ class Sources:
             tuple(Argument(x.name, x.axes, x.feature) for x in program.inputs),
             tuple((o.name, o.feature) for o in outputs),
             tuple(o.axes for o in outputs),
+            pair_loop(program).ranged,
             {},
             {"numpy": f"{name}.py"},
             Path("<projsym.compile>"),

@@ -25,8 +25,8 @@ def array(name: str, value: Any, ndim: int) -> Array:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(refused(name, "a masked array", f"{ALLOWED} (exclude keys by key_bias = -inf)"))
         try:
-            value = np.asarray(value)
-        except (TypeError, ValueError, RuntimeError) as e:
+            value = _shared(value)
+        except (TypeError, ValueError, RuntimeError, BufferError) as e:
             raise TypeError(refused(name, f"{type(value).__name__} ({e})", ALLOWED)) from e
     if value.dtype != FLOAT32 and value.dtype != FLOAT64:
         given = f"{value.dtype.str if value.dtype.kind == 'f' else value.dtype} array"
@@ -35,6 +35,14 @@ def array(name: str, value: Any, ndim: int) -> Array:
         axes = "at least 2 axes: (..., rows, features)" if ndim == 2 else "at least 1 axis: (..., keys)"
         raise ValueError(refused(name, f"shape {value.shape}", axes))
     return value  # type: ignore[no-any-return]
+
+
+def _shared(value: Any) -> Array:
+    """`value` as NumPy sees it: by its own protocols where it has one, else by DLPack, which never copies."""
+    numpys = any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__buffer__"))
+    if not numpys and hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
 
 
 def same_dtype(first: str, x: Array, name: str, y: Array) -> None:
@@ -76,6 +84,15 @@ def real(name: str, value: Any, positive: bool = False) -> float:
     if not math.isfinite(value) or (positive and value <= 0):
         raise ValueError(refused(name, repr(value), allowed))
     return float(value)
+
+
+def no_dropout(value: Any) -> None:
+    """Raises TypeError or ValueError unless the probability of dropout is 0."""
+    if real("dropout_p", value) != 0:
+        allowed = (
+            "0: dropout multiplies weights by random numbers, and what is proved is the mean without them"
+        )
+        raise ValueError(refused("dropout_p", value, allowed))
 
 
 def bias(x: Array) -> None:

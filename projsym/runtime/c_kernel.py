@@ -9,11 +9,9 @@ import numpy as np
 
 from projsym.errors import CompilerError
 from projsym.runtime import cache, compiler
-from projsym.runtime.layout import Array, address, heads, ready
+from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
-from projsym.runtime.threads import threads_for_call
-
-Result = tuple[list[Array | None], int]
+from projsym.runtime.plan import Plan, Result
 
 
 class CKernel:
@@ -30,19 +28,17 @@ class CKernel:
         source = entry.source(f"c/{dtype}")
         tools = compiler.find()
         library = _open(source, tag, macros, tools)
-        function = getattr(library, entry.name)
-        word, pointer = ctypes.c_long, ctypes.c_void_p
-        function.argtypes = [
-            *(word,) * 3,
-            *(pointer, pointer, word) * len(entry.vectors),
-            *(pointer, pointer) * len(entry.scalars),
-            *(ctypes.c_double,) * len(entry.parameters),
-            *(pointer,) * len(entry.outputs),
-            ctypes.c_int,
-        ]
-        function.restype = ctypes.c_int
-        self._function = function
-        self._terms = sum(sizes.values())
+        self._function = getattr(library, entry.name)
+
+    def plan(
+        self,
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        skip: Collection[str] = (),
+        ranges: Ranges | None = None,
+    ) -> Plan:
+        """The call for arrays of these layouts, in the order of this mapping, and for these very ranges."""
+        return Plan(self.entry, self._function, self.sizes, lead, arrays, skip, ranges)
 
     def __call__(
         self,
@@ -50,43 +46,21 @@ class CKernel:
         arrays: Mapping[str, Array],
         parameters: Sequence[float],
         skip: Collection[str] = (),
+        ranges: Ranges | None = None,
     ) -> Result:
         """Outputs, each of shape `(*lead, n, size)` or `(*lead, n)`, None if in `skip`, and the status.
 
         An output of keys has m in place of n.
 
-        arrays: by input name, of this kernel's dtype, `(..., rows, features)` or `(..., keys)`, with leading
-        axes that broadcast to `lead`. Status: 0, -1 for no memory, or the number of rows with a normaliser
-        that is NaN or infinite, or 0 where a scalar output is skipped.
+        arrays: by input name, of this kernel's dtype, `(..., rows, features)`, `(..., keys)` or, a number for
+        each pair, `(..., rows, keys)`, with leading axes that broadcast to `lead`. ranges: the first key that
+        a query sees and the one after the last, contiguous int64 `(..., rows)` of one shape, from 0 to m.
+        Status: 0, -1 for no memory, or the number of rows to look at: a normaliser is NaN, infinite or zero
+        (as without keys, but for an empty range), or a scalar output is not finite, or there is NaN in a mean
+        of vectors that scores are made of.
         """
-        keep: list[Array] = []  # tables and copies live until the call has returned
-        arguments: list[object] = []
-        n = m = 0
-        for x in self.entry.vectors:
-            a = ready(arrays[x.name], 2)
-            table, at = heads(a, lead, 2)
-            keep += (a, table)
-            arguments += (address(a), at, a.strides[-2] // a.itemsize)
-            if x.axes == "i":
-                n = a.shape[-2]
-            else:
-                m = a.shape[-2]
-        for x in self.entry.scalars:
-            a = ready(arrays[x.name], 1)
-            table, at = heads(a, lead, 1)
-            keep += (a, table)
-            arguments += (address(a), at)
-        arguments += parameters
-        outputs: list[Array | None] = []
-        for (name, feature), axes in zip(self.entry.outputs, self.entry.output_axes, strict=True):
-            rows = n if axes == "i" else m
-            shape = (*lead, rows, self.sizes[feature]) if feature else (*lead, rows)
-            outputs.append(None if name in skip else np.empty(shape, self.dtype))
-        arguments += [None if o is None else address(o) for o in outputs]
-        count = 1
-        for length in lead:
-            count *= length
-        return outputs, self._function(count, n, m, *arguments, threads_for_call(count * n * m * self._terms))
+        read = {x.name: arrays[x.name] for x in self.entry.arrays}
+        return self.plan(lead, read, skip, ranges)(tuple(read.values()), parameters)
 
 
 def _open(source: str, tag: str, macros: tuple[str, ...], tools: compiler.Compiler) -> ctypes.CDLL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -43,15 +44,29 @@ def _writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as e:
+        return _instead(folder, e.strerror)
+
+
+@functools.cache
+def _instead(folder: Path, why: str) -> Path:
+    """A private temporary folder in place of a cache that cannot be written to, said once by BackendWarning.
+
+    Raises CompilerError if there is no room for one either.
+    """
+    try:
         instead = Path(tempfile.mkdtemp(prefix="projsym-"))
-        atexit.register(_remove, instead, os.getpid())
-        warnings.warn(
-            f"kernel cache {folder} cannot be written to ({e.strerror}); kernels of this process are kept in "
-            f"{instead}. Set PROJSYM_CACHE_DIR to a writable folder to compile once for all processes",
-            BackendWarning,
-            stacklevel=2,
-        )
-        return instead
+    except OSError as e:
+        raise CompilerError(
+            f"neither the kernel cache {folder} ({why}) nor a temporary folder ({e.strerror}) can be used"
+        ) from e
+    atexit.register(_remove, instead, os.getpid())
+    warnings.warn(
+        f"kernel cache {folder} cannot be written to ({why}); kernels of this process are kept in "
+        f"{instead}. Set PROJSYM_CACHE_DIR to a writable folder to compile once for all processes",
+        BackendWarning,
+        stacklevel=2,
+    )
+    return instead
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -81,10 +96,24 @@ def key(source: str, flags: tuple[str, ...], compiler: Compiler) -> str:
 def compiled(source: str, name: str, macros: tuple[str, ...], compiler: Compiler) -> Path:
     """The shared library of a C source, compiled now or before.
 
-    macros: ``-D`` flags. A compiler that cannot do ``-fopenmp`` gives a library that uses one thread.
+    macros: ``-D`` flags. A compiler that cannot do ``-fopenmp`` gives a library that uses one thread. Where
+    the cache cannot be written to, a disk that fills up meanwhile included, the library is made in a
+    temporary folder, said once by BackendWarning.
     Raises CompilerError with the command and the compiler's output.
     """
     folder = cache_dir()
+    try:
+        return _compiled(folder, source, name, macros, compiler)
+    except OSError as e:
+        why = e.strerror or str(e)
+    try:
+        return _compiled(_instead(folder, why), source, name, macros, compiler)
+    except OSError as e:
+        raise CompilerError(f"neither {folder} ({why}) nor a temporary folder ({e}) can hold {name}") from e
+
+
+def _compiled(folder: Path, source: str, name: str, macros: tuple[str, ...], compiler: Compiler) -> Path:
+    """As `compiled`, in one folder. Raises OSError if it cannot be written to."""
     failures: list[CompilerError] = []
     for openmp in (True, False):
         flags = (*compiler.flags(openmp), *macros)
@@ -102,15 +131,19 @@ def compiled(source: str, name: str, macros: tuple[str, ...], compiler: Compiler
 
 
 def _compile(source: str, flags: tuple[str, ...], compiler: Compiler, target: Path) -> None:
-    """Compile next to `target` and move the result there in one step."""
+    """Compile next to `target` and move the result there in one step. Raises OSError for a full disk."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
         c, so = Path(work) / "kernel.c", Path(work) / "kernel.so"
         c.write_text(source, encoding="utf-8")
         command = [*compiler.command, *flags, str(c), "-o", str(so), "-lm"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True)
+            english = os.environ | {"LC_ALL": "C", "TMPDIR": work}  # its own files on the same disk
+            done = subprocess.run(command, capture_output=True, text=True, env=english)
         except OSError as e:
             raise CompilerError(f"cannot run the C compiler: {e}\ncommand: {shlex.join(command)}") from e
+        full = os.strerror(errno.ENOSPC)
+        if done.returncode and full in done.stderr:
+            raise OSError(errno.ENOSPC, full, str(target.parent))
         if done.returncode or not so.exists():
             raise CompilerError(
                 f"the C compiler failed with status {done.returncode}\ncommand: {shlex.join(command)}\n"

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from projsym.errors import BackendWarning, CompilerError, refused
 from projsym.runtime import manifest
+from projsym.runtime import plan as plans
 from projsym.runtime.c_kernel import CKernel
-from projsym.runtime.layout import Array
+from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.numpy_kernel import NumpyKernel
 
 Kernel = CKernel | NumpyKernel
@@ -29,18 +30,25 @@ def run(
     sizes: tuple[tuple[str, int], ...],
     backend: str | None,
     skip: Collection[str] = (),
+    ranges: Ranges | None = None,
+    key: plans.Key | None = None,
 ) -> tuple[Sequence[Array | None], int]:
     """Outputs and status of kernel `name`; see :class:`projsym.runtime.c_kernel.CKernel`.
 
     sizes: pairs of a feature and its length. backend: "c", "numpy", or None: C where a compiler works, else
-    NumPy after one BackendWarning. Raises ValueError for another backend, CompilerError for "c" without a
-    working compiler.
+    NumPy after one BackendWarning. key: under which a plan of this call is kept, for a C kernel whose inputs
+    are `arrays`, all of them and in this order.
+    Raises ValueError for another backend, CompilerError for "c" without a working compiler.
     """
     kernel = _kernels.get((name, dtype, sizes, backend, manifest.KERNELS))
     if kernel is None:
         with _lock:
             kernel = _make(name, dtype, sizes, backend)
-    return kernel(lead, arrays, parameters, skip)
+    if key is None or ranges is not None or isinstance(kernel, NumpyKernel):
+        return kernel(lead, arrays, parameters, skip, ranges)
+    plan = kernel.plan(lead, arrays, skip)
+    plans.remember(key, plan)
+    return plan(tuple(arrays.values()), parameters)
 
 
 def _make(name: str, dtype: str, sizes: tuple[tuple[str, int], ...], backend: str | None) -> Kernel:

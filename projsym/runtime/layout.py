@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
+Ranges: TypeAlias = tuple[Array, Array]
+"""The first key that a query sees, and the one after the last: int64 of one shape, contiguous."""
 
 
 def usable(x: Array, core: int) -> bool:

@@ -13,7 +13,10 @@ KERNELS = Path(__file__).resolve().parent.parent / "kernels"
 
 @dataclass(frozen=True)
 class Argument:
-    """An input. axes: "" parameter, "i" one per query, "j" one per key; feature: "" for a scalar."""
+    """An input. axes: "" parameter, "i" one per query, "j" one per key, "ij" one per pair.
+
+    feature: "" for a scalar.
+    """
 
     name: str
     axes: str
@@ -25,14 +28,15 @@ class Entry:
     """One kernel.
 
     outputs: name and feature ("" if scalar), in the order of the C arguments; output_axes: "i" for one per
-    query, "j" for one per key. blocks: keys a block, by target: pairs (features, keys), ascending; the last
-    one holds that has fewer features than the widest vector.
+    query, "j" for one per key. ranged: whether rows may see ranges of keys. blocks: keys a block, by target:
+    pairs (features, keys), ascending; the last one holds that has fewer features than the widest vector.
     """
 
     name: str
     inputs: tuple[Argument, ...]
     outputs: tuple[tuple[str, str], ...]
     output_axes: tuple[str, ...]
+    ranged: bool
     blocks: dict[str, list[tuple[int, int]]]
     files: dict[str, str]
     folder: Path
@@ -43,7 +47,16 @@ class Entry:
 
     @functools.cached_property
     def scalars(self) -> tuple[Argument, ...]:
-        return tuple(x for x in self.inputs if x.axes and not x.feature)
+        return tuple(x for x in self.inputs if len(x.axes) == 1 and not x.feature)
+
+    @functools.cached_property
+    def pairs(self) -> tuple[Argument, ...]:
+        return tuple(x for x in self.inputs if x.axes == "ij")
+
+    @functools.cached_property
+    def arrays(self) -> tuple[Argument, ...]:
+        """All but parameters, in the order of the C arguments."""
+        return (*self.vectors, *self.scalars, *self.pairs)
 
     @functools.cached_property
     def parameters(self) -> tuple[Argument, ...]:
@@ -80,6 +93,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["inputs"]),
             tuple((x["name"], x["feature"]) for x in e["outputs"]),
             tuple(x["axes"] for x in e["outputs"]),
+            e["ranged"],
             {target: [(a, b) for a, b in pairs] for target, pairs in e["blocks"].items()},
             dict(e["files"]),
             folder,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from projsym.runtime.layout import Array
+from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
 
 
@@ -28,12 +28,14 @@ class NumpyKernel:
         arrays: Mapping[str, Array],
         parameters: Sequence[float],
         skip: Collection[str] = (),
+        ranges: Ranges | None = None,
     ) -> tuple[list[Array], int]:
         """As :meth:`projsym.runtime.c_kernel.CKernel.__call__`, with status 0 or the number of rows; nothing
         is skipped."""
-        core = {x.name: 2 if x.feature else 1 for x in self.entry.inputs if x.axes}
+        core = {x.name: 2 if x.feature or x.axes == "ij" else 1 for x in self.entry.inputs if x.axes}
         views = {x: np.broadcast_to(arrays[x], lead + arrays[x].shape[-c:]) for x, c in core.items()}
-        return self._run(lead, views, core, parameters)
+        ends = [np.broadcast_to(x, lead + x.shape[-1:]) for x in ranges or ()]
+        return self._run(lead, views, core, parameters, ends)
 
     def _run(
         self,
@@ -41,6 +43,7 @@ class NumpyKernel:
         views: dict[str, Array],
         core: dict[str, int],
         parameters: Sequence[float],
+        ends: list[Array],
     ) -> tuple[list[Array], int]:
         """One call if the leading axes of every array merge into one without a copy, else one per index."""
         count = math.prod(lead)
@@ -48,11 +51,14 @@ class NumpyKernel:
             flat = {x: v.reshape((count, *v.shape[-core[x] :]), copy=False) for x, v in views.items()}
         except ValueError:
             parts = [
-                self._run(lead[1:], {x: v[i] for x, v in views.items()}, core, parameters)
+                self._run(
+                    lead[1:], {x: v[i] for x, v in views.items()}, core, parameters, [e[i] for e in ends]
+                )
                 for i in range(lead[0])
             ]
             return [np.stack(o) for o in zip(*(p for p, _ in parts), strict=True)], sum(b for _, b in parts)
         values = iter(parameters)
         args = [flat[x.name] if x.axes else next(values) for x in self.entry.inputs]
-        *outputs, bad = self._function(*args)
+        limits = zip(("_lo", "_hi"), (e.reshape(count, -1) for e in ends), strict=False)
+        *outputs, bad = self._function(*args, **dict(limits))
         return [o.reshape((*lead, *o.shape[1:])) for o in outputs], bad

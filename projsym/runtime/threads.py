@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from projsym.errors import refused
+from projsym.runtime import host
 
 SMALL = 200_000
 """Multiplications that one thread does in about the time that OpenMP takes to wake another."""
@@ -27,6 +28,11 @@ def default_threads() -> int:
 def set_num_threads(n: int | None) -> None:
     """Set the number of threads of the C kernels (results do not depend on it); None restores the default.
 
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+
     Raises TypeError if `n` is not an integer and ValueError if it is less than 1. The NumPy kernels use the
     threads of NumPy's BLAS library, which this does not set.
     """
@@ -45,8 +51,12 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that the next C kernel may use."""
-    return (_chosen or default_threads()) if not _single else 1
+    """The number of threads that the next C kernel may use; one called by PyTorch uses as many as PyTorch.
+
+    >>> get_num_threads() >= 1
+    True
+    """
+    return (host.threads() or _chosen or default_threads()) if not _single else 1
 
 
 def threads_for_call(work: int) -> int:

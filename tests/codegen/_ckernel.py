@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from projsym.codegen.c_printer import emit_c
+from projsym.codegen.pass_tree import pair_loop
 from projsym.codegen.program import Output, Program
 
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-std=gnu11", "-fPIC", "-shared", "-Wno-psabi"]
@@ -79,8 +80,12 @@ class Kernel:
                     ctypes.c_long(a.strides[1] // item),
                 ]
         for x in self.program.inputs:
-            if x.axes and not x.feature:
+            if len(x.axes) == 1 and not x.feature:
                 args += [ctypes.c_void_p(arrays[x.name].ctypes.data), ctypes.c_void_p(at[x.name].ctypes.data)]
+        for x in self.program.inputs:
+            if x.axes == "ij":
+                args += [ctypes.c_void_p(arrays[x.name].ctypes.data), ctypes.c_void_p(at[x.name].ctypes.data)]
+                args += [ctypes.c_long(arrays[x.name].strides[1] // item)]
         args += [ctypes.c_double(float(given[x.name])) for x in self.program.inputs if not x.axes]
         out = {
             o.name: np.full(
@@ -89,6 +94,7 @@ class Kernel:
             for o in self.outputs
         }
         args += [ctypes.c_void_p(None if o.name in skip else out[o.name].ctypes.data) for o in self.outputs]
+        args += [ctypes.c_void_p(None)] * (3 if pair_loop(self.program).ranged else 0)
         status = self.function(*args, ctypes.c_int(threads))
         return status, out
 

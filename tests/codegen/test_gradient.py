@@ -119,6 +119,8 @@ CORRUPTED: list[tuple[str, Change, str]] = [
     ("output: a bias forgotten", output("dkey_bias", lambda c: sp.S.Zero), "dkey_bias: output"),
     ("output: of keys for queries", on(Output, lambda o: replace(o, axes="i")), "inside loops over"),
     ("outputs of keys before the queries are through", in_rows, "inside one over|inside loops|used before"),
+    ("ranged: queries", on(Loop, lambda x: replace(x, ranged=x.axis == "i")), "a ranged loop over i"),
+    ("ranged: the outputs of keys", on(Loop, lambda x: replace(x, ranged=x.axis == "j")), "loop over j without"),
     ("no outputs", lambda p: p.with_(body=p.body[:-1]), "no output"),
 ]  # fmt: skip
 

@@ -147,6 +147,7 @@ CORRUPTED: list[tuple[str, Change, str]] = [
     ("output: a factor", outputs("out", lambda c: 2 * c), "out: output"),
     ("output: a sign", outputs("lse", lambda c: -c), "lse: output"),
     ("output: not normalised", outputs("out", lambda c: sp.S.One), "out: output"),
+    ("ranged: queries", on(Loop, lambda x: replace(x, ranged=x.axis == "i")), "a ranged loop over i"),
     ("no maximum", without(RunningMax), "used before it is computed"),
     ("no output", without(Output), "no output"),
 ]  # fmt: skip
@@ -167,6 +168,7 @@ PASSES: dict[str, tuple[Change, str]] = {
     "hoist": (lets(t0=lambda x: 0 * x), "output"),
     "block": (on(Rescale, lambda x: replace(x, factor=x.factor**2)), "s0: step"),
     "parallel": (twice("h"), "a loop over h"),
+    "ranged": (on(Loop, lambda x: replace(x, ranged=True)), "a ranged loop over"),
     "tile": (outputs("out", lambda c: c / 2), "out: output"),
     "bounded": (lets(w0=lambda x: exp2(x.args[0] - 1) / 2), "bounded lse: output"),
 }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,3 +161,56 @@ def test_order_of_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cpu_features_name_the_instruction_sets() -> None:
     assert len(compiler.cpu_features()) > len("x86_64")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that holds 40 kB: enough for a folder and a source, too little for a library."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROJSYM_CACHE_DIR", str(small_disk / "cache"))
+    large = f"char room[100000] = {{1}};\n{SOURCE}"
+    with pytest.warns(BackendWarning, match="cannot be written to \\(No space left on device\\)"):
+        path = cache.compiled(large, "answer", MACROS, compiler.find())
+    assert answer(path) == 42 and small_disk not in path.parents
+    assert [p.suffix for p in (small_disk / "cache").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("broken", ["write_text", "replace"])
+def test_a_disk_that_fills_up_while_writing(
+    folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source does not fit, or the library cannot be moved into place."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    owner = Path if broken == "write_text" else cache.os
+    real = getattr(owner, broken)
+
+    def write(first: Path, *rest: Any, **named: Any) -> Any:
+        if folder in (Path(first).parents if broken == "write_text" else Path(rest[0]).parents):
+            raise full
+        return real(first, *rest, **named)
+
+    monkeypatch.setattr(owner, broken, write)
+    with pytest.warns(BackendWarning, match="No space left on device"):
+        path = cache.compiled(SOURCE, "answer", MACROS, compiler.find())
+    assert answer(path) == 42 and path.parent != folder
+    assert [p for p in folder.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_nowhere_to_write(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(
+        CompilerError, match=r"neither the kernel cache .*cache \(.*\) nor a temporary folder .* can be used"
+    ):
+        cache.compiled(SOURCE, "answer", MACROS, compiler.find())

@@ -41,7 +41,8 @@ for dtype in ("float32", "float64"):
                 # The last row ends where the allocation does.
                 arrays[x.name] = rng.standard_normal(shape).astype(dtype)
         outputs, status = kernel((2,), arrays, [1.0] * len(entry.parameters))
-        assert status == 0, (name, dtype, n, m, d, status)
+        unseen = 0 if m or name.endswith("_backward") else 2 * n  # rows without keys
+        assert status == unseen, (name, dtype, n, m, d, status)
         if n and m:
             assert all(np.isfinite(o).all() for o in outputs), (name, dtype, n, m, d)
 print("clean")

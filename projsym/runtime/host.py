@@ -1,0 +1,51 @@
+"""What a library that calls us decides for its own thread: how many threads to use, where outputs are made.
+
+PyTorch has a number of threads of its own and an allocator of its own; a kernel that runs as one of its
+operators keeps to both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+
+from projsym.runtime.layout import Array
+
+Empty: TypeAlias = "Callable[[tuple[int, ...], np.dtype[np.generic]], Array]"
+"""(shape, dtype) -> an array in C order, not initialised."""
+
+
+class _Host(threading.local):
+    threads: int | None = None
+    empty: Empty | None = None
+
+
+_host = _Host()
+
+
+@contextmanager
+def hosted(threads: int, empty: Empty) -> Iterator[None]:
+    """In this thread, C kernels use at most `threads` threads and put their outputs into arrays from `empty`.
+
+    The NumPy kernels use the threads of NumPy's BLAS and NumPy's own arrays.
+    """
+    before = _host.threads, _host.empty
+    _host.threads, _host.empty = threads, empty
+    try:
+        yield
+    finally:
+        _host.threads, _host.empty = before
+
+
+def threads() -> int | None:
+    """The number that the caller has set, or None."""
+    return _host.threads
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """An array for an output."""
+    return np.empty(shape, dtype) if _host.empty is None else _host.empty(shape, dtype)

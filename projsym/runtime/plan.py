@@ -1,0 +1,147 @@
+"""A call of a C kernel prepared for one layout of its arguments: another call only fills in addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from projsym.runtime import host, manifest
+from projsym.runtime.layout import Array, Ranges, address, heads, ready, usable
+from projsym.runtime.threads import SMALL, threads_for_call
+
+Result: TypeAlias = tuple[list[Array | None], int]
+Key: TypeAlias = tuple[object, ...]
+
+MOST = 1024
+"""Layouts that are remembered at most."""
+
+_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
+_FLAGS = _CONTIGUOUS | _ALIGNED | _WRITEABLE
+"""Bits of `ndarray.flags.num` by NumPy's C interface: what decides how an array is read."""
+
+_memory: Callable[[Any], Any] = (ctypes.c_char * 0).from_buffer
+"""The memory of a contiguous, writable array as an argument, at a quarter of the cost of `address`."""
+
+
+def _copied(x: Array) -> Any:
+    return _memory(x.copy(order="C"))
+
+
+def _addressed(x: Array) -> Any:
+    return ctypes.c_void_p(address(x))
+
+
+class Plan:
+    """One kernel and one layout. Holds no contents of arrays: several threads may call it at once."""
+
+    def __init__(
+        self,
+        entry: manifest.Entry,
+        function: Callable[..., int],
+        sizes: Mapping[str, int],
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        skip: Collection[str] = (),
+        ranges: Ranges | None = None,
+    ) -> None:
+        """function: of the compiled library, without declared argument types.
+        arrays: by input name, of one dtype, `(..., rows, features)` or `(..., keys)`, with leading axes
+        that broadcast to `lead`. skip: outputs that are not wanted. ranges: of the keys that queries see,
+        which such a plan does hold."""
+        self.folder = entry.folder
+        self._function = function
+        self._tables: list[Array] = []  # the kernel reads them, so they live as long as the plan
+        count, n, m = math.prod(lead), 0, 0
+        words: list[Any] = [count, n, m]
+        take: dict[str, tuple[int, Callable[[Array], Any]]] = {}
+        for x in entry.arrays:
+            given, core = arrays[x.name], 2 if x.feature or x.axes == "ij" else 1
+            a = ready(given, core)
+            table, at = heads(a, lead, core)
+            self._tables.append(table)
+            take[x.name] = len(words), _pointer(given, core)
+            words += [None, ctypes.c_void_p(at)]
+            if core == 2:
+                words.append(a.strides[-2] // a.itemsize)
+            if x.feature:
+                words[1 if x.axes == "i" else 2] = a.shape[-2]
+        self._take = [take[name] for name in arrays]
+        self._parameter = len(words)
+        words += [None] * len(entry.parameters)
+        _, n, m = words[:3]
+        first = next(iter(arrays.values()))
+        self._dtype, self.features = first.dtype, first.shape[-1]
+        self._outputs: list[tuple[int, tuple[int, ...] | None]] = []
+        for (name, feature), axes in zip(entry.outputs, entry.output_axes, strict=True):
+            shape = (*lead, n if axes == "i" else m, *((sizes[feature],) if feature else ()))
+            self._outputs.append((len(words), None if name in skip else shape))
+            words.append(None)
+        if ranges is not None:
+            table, at = heads(ranges[0], lead, 1)
+            self._tables += (*ranges, table)
+            words += [ctypes.c_void_p(x) for x in (address(ranges[0]), address(ranges[1]), at)]
+        elif entry.ranged:
+            words += [ctypes.c_void_p(None)] * 3
+        # ctypes is faster without declared types, and passes each argument as it is: all must have one here.
+        ready_made = (ctypes.c_long(x) if isinstance(x, int) else x for x in words)
+        self._words = [*ready_made, ctypes.c_int(1)]
+        self._work = count * n * m * sum(sizes.values())
+
+    def __call__(self, arrays: Sequence[Array], parameters: Sequence[float]) -> Result:
+        """Outputs in the kernel's order, None for those skipped, and its status; the GIL is released.
+
+        arrays: of the layouts and in the order of those that the plan was made from.
+        """
+        words = self._words.copy()
+        for (at, take), x in zip(self._take, arrays, strict=True):
+            words[at] = take(x)
+        at = self._parameter
+        for number in parameters:
+            words[at] = ctypes.c_double(number)
+            at += 1
+        outputs: list[Array | None] = []
+        for at, shape in self._outputs:
+            if shape:
+                out = host.empty(shape, self._dtype)
+                words[at] = _memory(out)
+                outputs.append(out)
+            else:
+                outputs.append(None)
+        if self._work > SMALL:
+            words[-1] = ctypes.c_int(threads_for_call(self._work))
+        return outputs, self._function(*words)
+
+
+def _pointer(x: Array, core: int) -> Callable[[Array], Any]:
+    """What makes an argument of arrays like `x`; it keeps a copy alive where one is needed."""
+    if not usable(x, core):
+        return _copied
+    return _memory if x.flags.c_contiguous and x.flags.writeable else _addressed
+
+
+_plans: dict[Key, Plan] = {}
+
+
+def recall(arrays: tuple[Any, ...], options: Key) -> tuple[Key | None, Plan | None]:
+    """What a plan depends on, which is the options and every array's shape, strides, dtype and flags, and the
+    plan remembered for that. No key if an argument is not a plain NumPy array."""
+    key = options
+    for x in arrays:
+        if type(x) is not np.ndarray:
+            return None, None
+        flags = x.flags.num & _FLAGS
+        # The shape of a contiguous array determines all strides that are used.
+        key += (x.shape, x.dtype, flags) if flags & _CONTIGUOUS else (x.shape, x.dtype, flags, x.strides)
+    plan = _plans.get(key)
+    return key, plan if plan is not None and plan.folder is manifest.KERNELS else None
+
+
+def remember(key: Key, plan: Plan) -> None:
+    """Keep a plan for a layout; all are forgotten once there are too many."""
+    if len(_plans) >= MOST:
+        _plans.clear()
+    _plans[key] = plan
