@@ -143,7 +143,7 @@ def wide(a: dict[str, Any], kind: Any) -> dict[str, Any]:
 
 
 def gradients(name: str, a: dict[str, Any], g: Any, g_saved: Any) -> dict[str, Any]:
-    """``d Σ g·out + g_saved·saved`` by complex steps of 1e-40 in extended precision: no difference is taken."""
+    """Gradients of ``Σ g·out + g_saved·saved`` by complex steps of 1e-40 in extended precision."""
     a, found = wide(a, np.clongdouble), {}
     for x, y in a.items():
         if y is None:
