@@ -18,7 +18,9 @@ from projsym.errors import refused
 from projsym.proof.certificate import Sign, sign
 
 POSITION = {i: "query_position", j: "key_position"}
-RESERVED = re.compile(r"[qkvg]|out|lse|mass|g_lse|g_mass|key|query|value|saved|backend|np|[fws]\d+|D.*|_.*")
+RESERVED = re.compile(
+    r"[qkvg]|out|lse|mass|g_lse|g_mass|key|query|value|saved|past|backend|np|[fws]\d+|D.*|_.*"
+)
 """Names that kernels or the functions have for something else."""
 _ALLOWED = (
     sp.Rational, sp.Float, sp.Add, sp.Mul, sp.Pow, sp.exp, sp.log, exp2, sp.tanh, sp.Max, sp.Min, sp.Symbol,
