@@ -8,9 +8,9 @@ import sympy as sp
 
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.c_text import Text
-from projsym.codegen.isa import WIDEST_TILE
 from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum
 from projsym.codegen.scalar_c import vector
+from projsym.schedules import WIDEST
 
 
 def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
@@ -125,7 +125,7 @@ class Pairs:
                     self._body(nest)
                 self._keep(nest, "(v + c)*W")
         names = ", ".join(x.split()[-1].lstrip("*") for x in arguments.split(","))
-        for c in range(1, WIDEST_TILE + 1):
+        for c in range(1, WIDEST + 1):
             for kind, keys, part in (("whole", "TILE_KEYS", 0), ("half", "HALF_TILE", 1)):
                 with t.block(f"TILE_FUNCTION {self.function}{n}_{kind}_{c}({arguments})"):
                     t(f"if ({c} <= TILE_QUERY_VECTORS) {self.function}{n}({keys}, {c}, {part}, {names});")
