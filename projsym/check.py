@@ -21,13 +21,15 @@ from projsym.proof.evaluate import Evaluator
 from projsym.proof.instance import SMALL, Instance
 from projsym.proof.oracle import PRECISION, unfold
 from projsym.proof.verdict import ProofError
-from projsym.runtime.dispatch import run
 from projsym.runtime.manifest import load
 
 Array = NDArray[Any]
 
 SIZES = ((0, 3, 7), (2, 0, 7), (1, 1, 7), (2, 5, 7), (3, 127, 7), (2, 129, 7), (17, 16, 16), (49, 3, 16))
 """Default (queries, keys, features): none, one, below and above a block, whole vectors and tails."""
+
+NUMBERS = ("scale", "sigma", "key_bias", "attn_mask")
+"""Names that kernels, public functions and bounds have in common."""
 
 NUMPY_EXP_ERROR = {"float32": 2.0**-21, "float64": 2.0**-50}
 """Assumed relative error of NumPy's exp2 and tanh: 8 units in the last place. Stated, not certified."""
@@ -59,7 +61,9 @@ class KernelCheck:
 
 
 def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> dict[str, Any]:
-    """Random arguments for a kernel by its manifest: vectors (n, d) or (m, d), biases (m,), parameters."""
+    """Random arguments for a kernel by its manifest: vectors (n, d) or (m, d), biases (m,), parameters, and
+    numbers (n, m) that are added to the scores of pairs.
+    """
     rng = np.random.default_rng([seed, n, m, d])
     shape = {"i": n, "j": m}
     out: dict[str, Any] = {}
@@ -67,6 +71,8 @@ def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> di
         if x.feature:
             size = d if x.feature == "d" else d + 1
             out[x.name] = rng.standard_normal((shape[x.axes], size)).astype(dtype)
+        elif x.axes == "ij":
+            out[x.name] = rng.standard_normal((n, m)).astype(dtype)
         elif x.axes:
             out[x.name] = rng.standard_normal(shape[x.axes]).astype(dtype)
         else:
@@ -76,23 +82,16 @@ def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> di
 
 def call(kernel: str, given: dict[str, Any], backend: str) -> tuple[Array, Array]:
     """The public function that reaches a kernel: its output and log-sum-exp."""
-    options = {name: given[name] for name in ("scale", "sigma", "key_bias") if name in given}
-    if kernel == "attention_softcap":
-        arrays = {x: given[x] for x in ("q", "k", "v")}
-        sizes = (("d", given["q"].shape[-1]), ("dv", given["v"].shape[-1]))
-        parameters = [given[x.name] for x in load()[kernel].parameters]
-        (out, lse), _ = run(kernel, (), arrays, parameters, out_type(given), sizes, backend)
-        assert out is not None and lse is not None  # none is skipped
-        return out, lse
-    if kernel == "attention":
-        q, k, v = given["q"], given["k"], given["v"]
-        return projsym.attention(q, k, v, return_lse=True, backend=backend, **options)  # type: ignore[call-overload,no-any-return]
-    return projsym.project(given["q"], given["k"], return_lse=True, backend=backend, **options)  # type: ignore[call-overload,no-any-return]
-
-
-def out_type(given: dict[str, Any]) -> str:
-    """The name of the dtype of the arguments."""
-    return str(given["q"].dtype)
+    options: dict[str, Any] = {x: given[x] for x in NUMBERS if x in given}
+    q, k = given["q"], given["k"]
+    options |= {"return_lse": True, "backend": backend}
+    if "v" not in given:
+        found = projsym.project(q, k, **options)
+    else:
+        options |= {"softcap": given["cap"]} if "cap" in given else {}
+        found = projsym.attention(q, k, given["v"], **options)
+    out, lse = found
+    return out, lse
 
 
 def exact(kernel: Kernel, given: dict[str, Any]) -> tuple[list[list[arb]], list[arb]]:
@@ -115,13 +114,18 @@ def exact(kernel: Kernel, given: dict[str, Any]) -> tuple[list[list[arb]], list[
 def _instance(given: dict[str, Any], row: int) -> Instance:
     keys = len(given["k"])
     value = given.get("v", given["k"])
-    dimensions = {"E": given["k"].shape[1], "F": value.shape[1]}
+    dimensions = {"E": given["k"].shape[1], "F": value.shape[1], "Z": keys}
     out = Instance(0, SMALL[0], fixed_dimensions=dimensions, fixed_sizes={"keys": keys})
     for name, x in given.items():
         if not isinstance(x, np.ndarray):
             out.drawn[name, None] = _ball(x)
         elif name == "q":
             out.drawn[name, None] = [_ball(y) for y in x[row]]
+        elif name == "attn_mask":
+            # A row of the mask is a vector with a component for each key.
+            out.drawn[name, None] = [_ball(y) for y in x[row]]
+            for j in range(keys):
+                out.drawn["unit", ("keys", j)] = [arb(int(j == other)) for other in range(keys)]
         else:
             for j, y in enumerate(x):
                 out.drawn[name, ("keys", j)] = [_ball(z) for z in y] if x.ndim == 2 else _ball(y)
@@ -158,7 +162,9 @@ def check_kernel(
                 if out.any() or not np.all(lse == -np.inf):
                     raise ProofError(f"{kernel.name} {dtype} {backend}: rows without keys are not the unit")
                 continue
-            options: dict[str, Any] = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
+            options: dict[str, Any] = {
+                x: given[x] for x in ("scale", "sigma", "key_bias", "attn_mask") if x in given
+            }
             options |= {"exp_error": exp_error, "dtype": dtype}
             if "cap" in given:
                 error = NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None

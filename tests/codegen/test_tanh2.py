@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from projsym.codegen import tanh2
-from projsym.codegen.isa import prelude
+from projsym.codegen.c_prelude import prelude
 from projsym.codegen.schedule import TILES
 
 from ._ckernel import FLAGS, ISA_FLAGS, ISAS
