@@ -16,25 +16,36 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
+    from projsym.layers import layer
+    from projsym.tied import Tied, tie
 
 __version__ = "0.1.0"
 
-_LAZY: dict[str, str] = {"Folded": "projsym.folding", "fold": "projsym.folding"}
+_LAZY: dict[str, str] = {
+    "Folded": "projsym.folding",
+    "Tied": "projsym.tied",
+    "fold": "projsym.folding",
+    "layer": "projsym.layers",
+    "tie": "projsym.tied",
+}
 """Public name -> module that defines it, imported on first use."""
 
 __all__ = [
     "BackendWarning",
     "CompilerError",
     "Folded",
+    "Tied",
     "__version__",
     "attention",
     "attention_backward",
     "fold",
     "get_num_threads",
+    "layer",
     "merge",
     "project",
     "project_backward",
     "set_num_threads",
+    "tie",
 ]
 
 
