@@ -17,15 +17,18 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
     from projsym.layers import layer
+    from projsym.layers_backward import LayerGradients, layer_backward
     from projsym.tied import Tied, tie
 
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
     "Folded": "projsym.folding",
+    "LayerGradients": "projsym.layers_backward",
     "Tied": "projsym.tied",
     "fold": "projsym.folding",
     "layer": "projsym.layers",
+    "layer_backward": "projsym.layers_backward",
     "tie": "projsym.tied",
 }
 """Public name -> module that defines it, imported on first use."""
@@ -34,6 +37,7 @@ __all__ = [
     "BackendWarning",
     "CompilerError",
     "Folded",
+    "LayerGradients",
     "Tied",
     "__version__",
     "attention",
@@ -41,6 +45,7 @@ __all__ = [
     "fold",
     "get_num_threads",
     "layer",
+    "layer_backward",
     "merge",
     "project",
     "project_backward",

@@ -66,18 +66,8 @@ def layer(
     Raises TypeError or ValueError naming the argument, also for NaN and infinity; OverflowError if a score or
     an output is outside the range of the dtype; CompilerError for backend "c" without a working compiler.
     """
+    given, seen = checked(x, weights, context)
     name, arrays = _weights(weights)
-    first = next(iter(arrays.values()))
-    given = check.array("x", x, 2)
-    seen = given if context is None else check.array("context", context, 2)
-    width, wide = first.shape[1], (weights.A if isinstance(weights, Folded) else weights.W_K.mT).shape[2]
-    for argument, a, size in (("x", given, width), ("x" if context is None else "context", seen, wide)):
-        if a.dtype != weights.dtype:
-            raise TypeError(refused(argument, a.dtype, f"{weights.dtype}, the dtype of the weights"))
-        if a.shape[-1] != size:
-            what = f"(..., tokens, {size})"
-            hint = " (and a context of its own)" if context is None and width != wide else ""
-            raise ValueError(refused(argument, f"shape {a.shape}", f"shape {what} as in the weights{hint}"))
     lead = check.leading({"x": given.shape[:-2], "context": seen.shape[:-2]})
     arrays |= {"z": given, "x": seen}
     kind = "float32" if given.dtype == check.FLOAT32 else "float64"
@@ -92,17 +82,33 @@ def layer(
     return (out, lse) if return_lse and lse is not None else out
 
 
+def checked(x: ArrayLike, weights: Weights, context: ArrayLike | None) -> tuple[Array, Array]:
+    """The tokens that ask and those that are seen, or the error about an argument."""
+    if not isinstance(weights, Folded | Tied):
+        allowed = "a Folded of projsym.fold or a Tied of projsym.tie"
+        raise TypeError(refused("weights", type(weights).__name__, allowed))
+    width = (weights.A if isinstance(weights, Folded) else weights.W_Q).shape[1]
+    wide = weights.A.shape[2] if isinstance(weights, Folded) else weights.W_K.shape[1]
+    given = check.array("x", x, 2)
+    seen = given if context is None else check.array("context", context, 2)
+    for argument, a, size in (("x", given, width), ("x" if context is None else "context", seen, wide)):
+        if a.dtype != weights.dtype:
+            raise TypeError(refused(argument, a.dtype, f"{weights.dtype}, the dtype of the weights"))
+        if a.shape[-1] != size:
+            hint = " (and a context of its own)" if context is None and width != wide else ""
+            allowed = f"shape (..., tokens, {size}) as in the weights{hint}"
+            raise ValueError(refused(argument, f"shape {a.shape}", allowed))
+    return given, seen
+
+
 def _weights(weights: Weights) -> tuple[str, dict[str, Array]]:
     """The name of the kernel, and its arrays."""
     if isinstance(weights, Folded):
         return "layer_folded", {"A": weights.A, "B": weights.B, "a": weights.a, "y": weights.b}
-    if isinstance(weights, Tied):
-        w = weights
-        return "layer_tied", {
-            "W_Q": w.W_Q, "W_K": w.W_K, "W_O": w.W_O, "b_Q": w.b_Q, "b_K": w.b_K, "y": w.b,
-        }  # fmt: skip
-    allowed = "a Folded of projsym.fold or a Tied of projsym.tie"
-    raise TypeError(refused("weights", type(weights).__name__, allowed))
+    w = weights
+    return "layer_tied", {
+        "W_Q": w.W_Q, "W_K": w.W_K, "W_O": w.W_O, "b_Q": w.b_Q, "b_K": w.b_K, "y": w.b,
+    }  # fmt: skip
 
 
 def _explain(arrays: dict[str, Array], dtype: np.dtype[Any]) -> None:

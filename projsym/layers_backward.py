@@ -1,0 +1,155 @@
+"""The backward pass of whole layers, from theorems IV.7b: nothing is saved by the forward pass.
+
+The attention inside is that of the kernels ``project_dot`` and ``project_dot_backward``; products with maps
+are NumPy's, all rows and heads at once, since they are as large as its BLAS wants them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, prod
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from projsym.attention import Backend, project
+from projsym.backward import project_backward
+from projsym.errors import refused
+from projsym.folding import Folded
+from projsym.layers import Weights, checked
+from projsym.runtime.layout import Array
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    """Gradients of a layer: each has the shape and dtype of what it belongs to.
+
+    x: of the tokens, as queries, and as keys too where there is no context. context: of the context, or None.
+    weights: by the name of the field of :class:`projsym.Folded` or :class:`projsym.Tied`. scale: of the
+    factor of the scores.
+    """
+
+    x: Array
+    context: Array | None
+    weights: dict[str, Array]
+    scale: float
+
+
+def layer_backward(
+    g: ArrayLike, x: ArrayLike, weights: Weights, *, context: ArrayLike | None = None, backend: Backend = None
+) -> LayerGradients:
+    """Gradients of :func:`projsym.layer` with respect to tokens, context and all weights.
+
+    >>> grads = layer_backward(g, x, weights)          # of sum(g * layer(x, weights))
+    >>> grads.x, grads.weights["A"]
+
+    g: gradient of a loss with respect to the output, (..., n, O). x (..., n, D), `weights`, context
+    (..., m, C), `backend`: as in the forward pass, but leading axes do not broadcast. Images and means are
+    computed again. Gradients of `Folded.constants` are left out: the output has them in `b` only.
+
+    Source: theorems IV.7b/layer_folded_backward and IV.7b/layer_tied_backward. Unlike those of the kernels,
+    the sums of NumPy's products may depend on its number of threads. Raises TypeError or ValueError naming
+    the argument, also for NaN and infinity; OverflowError if a gradient is outside the range of the dtype.
+    """
+    given, seen = checked(x, weights, context)
+    if given.shape[:-2] != seen.shape[:-2]:
+        raise ValueError(
+            refused("context", f"shape {seen.shape}", f"leading axes {given.shape[:-2]} as in x")
+        )
+    upstream = np.asarray(g)
+    if upstream.dtype != given.dtype:
+        raise TypeError(refused("g", upstream.dtype, f"{given.dtype}, the dtype of x"))
+    shape = (*given.shape[:-1], len(weights.b))
+    if upstream.shape != shape:
+        raise ValueError(refused("g", f"shape {upstream.shape}", f"shape {shape}, that of the output"))
+    for name, a in (("g", upstream), ("x", given), ("context", seen)):
+        if not _finite(a):
+            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = _gradients(upstream, given, seen, weights, context is None, backend)
+    if not all(map(_finite, (made.x, *made.weights.values(), *([] if context is None else [made.context])))):
+        raise OverflowError(
+            f"a gradient is outside the range of {given.dtype}: use float64 or smaller inputs"
+        )
+    return made
+
+
+def _gradients(
+    g: Array, x: Array, seen: Array, weights: Weights, own: bool, backend: Backend
+) -> LayerGradients:
+    folded = isinstance(weights, Folded)
+    query, offset, last = (
+        (weights.A, weights.a, weights.B)
+        if isinstance(weights, Folded)
+        else (weights.W_Q, weights.b_Q, weights.W_O)
+    )
+    heads, d, out = last.shape
+    first, after = _flat(query), last.reshape(heads * d, out)
+    rows, tokens, upstream = _rows(x), x.shape[:-1], _rows(g)
+    q = _split(rows @ first + offset.reshape(-1), tokens, heads)
+    through = upstream @ after.T
+    made = {}
+    if isinstance(weights, Folded):
+        k = np.broadcast_to(seen, (heads, *seen.shape))
+    else:
+        others, third = _rows(seen), _flat(weights.W_K)
+        k = _split(others @ third + weights.b_K.reshape(-1), seen.shape[:-1], heads)
+    scale = float(weights.scale)
+    p, lse = project(q, k, scale=scale, return_lse=True, backend=backend)
+    dq, dk, dscale, *_ = project_backward(
+        _split(through, tokens, heads), q, k, p, lse, scale=scale, backend=backend
+    )
+    joined = _join(dq)
+    names = ("A", "a", "B") if folded else ("W_Q", "b_Q", "W_O")
+    made[names[0]] = _columns(rows.T @ joined, heads)
+    made[names[1]] = _total(joined).reshape(heads, d)
+    made[names[2]] = (_join(p).T @ upstream).reshape(heads, d, out)
+    made["b"] = _total(upstream)
+    dx = (joined @ first.T).reshape(x.shape)
+    if folded:
+        dseen = dk[0] if heads == 1 else dk.sum(axis=0)
+    else:
+        along = _join(dk)
+        dseen = (along @ third.T).reshape(seen.shape)
+        made["W_K"] = _columns(others.T @ along, heads)
+        # In the scores the offset of the keys cancels; as that of the values it reaches every query once, if
+        # there are keys.
+        made["b_K"] = _total(through).reshape(heads, d) * bool(seen.shape[-2])
+    if own:
+        dx += dseen
+    whole = float(dscale.sum(dtype=np.float64))
+    return LayerGradients(dx, None if own else dseen, made, whole)
+
+
+def _rows(x: Array) -> Array:
+    """(..., n, D) -> (N, D)."""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
+def _flat(w: Array) -> Array:
+    """(H, D, d) -> (D, H·d)."""
+    return w.swapaxes(0, 1).reshape(w.shape[1], -1)
+
+
+def _columns(w: Array, heads: int) -> Array:
+    """(D, H·d) -> (H, D, d)."""
+    return w.reshape(len(w), heads, -1).swapaxes(0, 1)
+
+
+def _split(rows: Array, lead: tuple[int, ...], heads: int) -> Array:
+    """(N, H·d) -> (H, ..., n, d), a view."""
+    return np.moveaxis(rows.reshape(*lead, heads, rows.shape[1] // heads), -2, 0)
+
+
+def _join(x: Array) -> Array:
+    """(H, ..., n, d) -> (N, H·d)."""
+    return np.moveaxis(x, 0, -2).reshape(prod(x.shape[1:-1]), len(x) * x.shape[-1])
+
+
+def _total(rows: Array) -> Array:
+    """The sum of all rows."""
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
+def _finite(x: Array | None) -> bool:
+    return x is None or not x.size or (isfinite(x.min()) and isfinite(x.max()))
