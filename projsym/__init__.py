@@ -17,7 +17,7 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
     from projsym.layers import layer
-    from projsym.layers_backward import LayerGradients, layer_backward
+    from projsym.layers_backward import LayerGradients, LayerSaved, layer_backward, layer_forward
     from projsym.tied import Tied, tie
 
 __version__ = "0.1.0"
@@ -25,10 +25,12 @@ __version__ = "0.1.0"
 _LAZY: dict[str, str] = {
     "Folded": "projsym.folding",
     "LayerGradients": "projsym.layers_backward",
+    "LayerSaved": "projsym.layers_backward",
     "Tied": "projsym.tied",
     "fold": "projsym.folding",
     "layer": "projsym.layers",
     "layer_backward": "projsym.layers_backward",
+    "layer_forward": "projsym.layers_backward",
     "tie": "projsym.tied",
 }
 """Public name -> module that defines it, imported on first use."""
@@ -38,6 +40,7 @@ __all__ = [
     "CompilerError",
     "Folded",
     "LayerGradients",
+    "LayerSaved",
     "Tied",
     "__version__",
     "attention",
@@ -46,6 +49,7 @@ __all__ = [
     "get_num_threads",
     "layer",
     "layer_backward",
+    "layer_forward",
     "merge",
     "project",
     "project_backward",

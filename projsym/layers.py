@@ -67,19 +67,28 @@ def layer(
     an output is outside the range of the dtype; CompilerError for backend "c" without a working compiler.
     """
     given, seen = checked(x, weights, context)
-    name, arrays = _weights(weights)
-    lead = check.leading({"x": given.shape[:-2], "context": seen.shape[:-2]})
-    arrays |= {"z": given, "x": seen}
-    kind = "float32" if given.dtype == check.FLOAT32 else "float64"
-    call = (name, lead, arrays, (float(weights.scale),), kind, backend)
-    out, lse, status = run_layer(*call, return_lse)
-    if lse is None and status > 0:
-        out, lse, status = run_layer(*call, True)  # the log tells rows without keys from rows out of range
-    if status < 0:
-        raise MemoryError(f"layer: no memory for the work space of x of shape {given.shape}")
-    if status or (lse is not None and seen.shape[-2] and lse.size and lse.min() == -np.inf):
-        _explain(arrays, given.dtype)
+    out, lse, _ = forward(given, seen, weights, backend, return_lse)
     return (out, lse) if return_lse and lse is not None else out
+
+
+def forward(
+    x: Array, seen: Array, weights: Weights, backend: Backend, scalars: bool, save: bool = False
+) -> tuple[Array, Array | None, dict[str, Array] | None]:
+    """The output, and where wanted the log-sum-exps and what a backward pass needs; arguments are checked."""
+    name, arrays = _weights(weights)
+    lead = check.leading({"x": x.shape[:-2], "context": seen.shape[:-2]})
+    arrays |= {"z": x, "x": seen}
+    kind = "float32" if x.dtype == check.FLOAT32 else "float64"
+    call = (name, lead, arrays, (float(weights.scale),), kind, backend)
+    out, lse, saved, status = run_layer(*call, scalars, save)
+    if lse is None and status > 0:
+        # The log tells rows without keys from rows out of range.
+        out, lse, saved, status = run_layer(*call, True, save)
+    if status < 0:
+        raise MemoryError(f"layer: no memory for the work space of x of shape {x.shape}")
+    if status or (lse is not None and seen.shape[-2] and lse.size and lse.min() == -np.inf):
+        _explain(arrays, x.dtype)
+    return out, lse, saved
 
 
 def checked(x: ArrayLike, weights: Weights, context: ArrayLike | None) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
-"""The backward pass of whole layers, from theorems IV.7b: nothing is saved by the forward pass.
+"""The backward pass of whole layers, from theorems IV.7b.
 
-The attention inside is that of the kernels ``project_dot`` and ``project_dot_backward``; products with maps
-are NumPy's, all rows and heads at once, since they are as large as its BLAS wants them.
+The attention inside is that of the kernel ``project_dot_backward``; products with maps are NumPy's, all rows
+and heads at once, since they are as large as its BLAS wants them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from math import isfinite, prod
 import numpy as np
 from numpy.typing import ArrayLike
 
-from projsym.attention import Backend, project
+from projsym.attention import Backend
 from projsym.backward import project_backward
 from projsym.errors import refused
 from projsym.folding import Folded
-from projsym.layers import Weights, checked
+from projsym.layers import Weights, checked, forward
 from projsym.runtime.layout import Array
 
 
@@ -35,17 +35,50 @@ class LayerGradients:
     scale: float
 
 
+@dataclass(frozen=True)
+class LayerSaved:
+    """What :func:`layer_backward` takes from the forward pass, for every head: queries and means
+    (H, ..., n, d), keys (H, ..., m, d) or None where they are the tokens themselves, lse (H, ..., n)."""
+
+    queries: Array
+    keys: Array | None
+    means: Array
+    lse: Array
+
+
+def layer_forward(
+    x: ArrayLike, weights: Weights, *, context: ArrayLike | None = None, backend: Backend = None
+) -> tuple[Array, LayerSaved]:
+    """:func:`projsym.layer`, and what its backward pass needs; arguments and errors are the same."""
+    out, saved = _forward(*checked(x, weights, context), weights, backend)
+    return out, saved
+
+
+def _forward(x: Array, seen: Array, weights: Weights, backend: Backend) -> tuple[Array, LayerSaved]:
+    out, lse, saved = forward(x, seen, weights, backend, scalars=True, save=True)
+    assert lse is not None and saved is not None  # both were asked for
+    return out, LayerSaved(saved["q"], saved.get("k"), saved["mean"], lse)
+
+
 def layer_backward(
-    g: ArrayLike, x: ArrayLike, weights: Weights, *, context: ArrayLike | None = None, backend: Backend = None
+    g: ArrayLike,
+    x: ArrayLike,
+    weights: Weights,
+    *,
+    context: ArrayLike | None = None,
+    saved: LayerSaved | None = None,
+    backend: Backend = None,
 ) -> LayerGradients:
     """Gradients of :func:`projsym.layer` with respect to tokens, context and all weights.
 
-    >>> grads = layer_backward(g, x, weights)          # of sum(g * layer(x, weights))
+    >>> out, saved = layer_forward(x, weights)
+    >>> grads = layer_backward(g, x, weights, saved=saved)      # of sum(g * out)
     >>> grads.x, grads.weights["A"]
 
     g: gradient of a loss with respect to the output, (..., n, O). x (..., n, D), `weights`, context
-    (..., m, C), `backend`: as in the forward pass, but leading axes do not broadcast. Images and means are
-    computed again. Gradients of `Folded.constants` are left out: the output has them in `b` only.
+    (..., m, C), `backend`: as in the forward pass, but leading axes do not broadcast. saved: what
+    :func:`layer_forward` gave for them; None: it is computed again. Gradients of `Folded.constants` are left
+    out: the output has them in `b` only.
 
     Source: theorems IV.7b/layer_folded_backward and IV.7b/layer_tied_backward. Unlike those of the kernels,
     the sums of NumPy's products may depend on its number of threads. Raises TypeError or ValueError naming
@@ -65,9 +98,14 @@ def layer_backward(
     for name, a in (("g", upstream), ("x", given), ("context", seen)):
         if not _finite(a):
             raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
+    if saved is None:
+        _, saved = _forward(given, seen, weights, backend)
+    elif saved.queries.shape[1:-1] != given.shape[:-1] or len(saved.queries) != weights.heads:
+        wanted = (weights.heads, *given.shape[:-1])
+        raise ValueError(refused("saved", f"queries {saved.queries.shape}", f"{wanted} and features"))
     with np.errstate(over="ignore", invalid="ignore"):
-        made = _gradients(upstream, given, seen, weights, context is None, backend)
-    if not all(map(_finite, (made.x, *made.weights.values(), *([] if context is None else [made.context])))):
+        made = _gradients(upstream, given, seen, weights, saved, context is None, backend)
+    if not all(map(_finite, (made.x, made.context, *made.weights.values()))):
         raise OverflowError(
             f"a gradient is outside the range of {given.dtype}: use float64 or smaller inputs"
         )
@@ -75,50 +113,45 @@ def layer_backward(
 
 
 def _gradients(
-    g: Array, x: Array, seen: Array, weights: Weights, own: bool, backend: Backend
+    g: Array, x: Array, seen: Array, weights: Weights, saved: LayerSaved, own: bool, backend: Backend
 ) -> LayerGradients:
-    folded = isinstance(weights, Folded)
-    query, offset, last = (
-        (weights.A, weights.a, weights.B)
-        if isinstance(weights, Folded)
-        else (weights.W_Q, weights.b_Q, weights.W_O)
-    )
-    heads, d, out = last.shape
-    first, after = _flat(query), last.reshape(heads * d, out)
-    rows, tokens, upstream = _rows(x), x.shape[:-1], _rows(g)
-    q = _split(rows @ first + offset.reshape(-1), tokens, heads)
-    through = upstream @ after.T
-    made = {}
     if isinstance(weights, Folded):
-        k = np.broadcast_to(seen, (heads, *seen.shape))
+        query, last, names = weights.A, weights.B, ("A", "a", "B")
     else:
-        others, third = _rows(seen), _flat(weights.W_K)
-        k = _split(others @ third + weights.b_K.reshape(-1), seen.shape[:-1], heads)
-    scale = float(weights.scale)
-    p, lse = project(q, k, scale=scale, return_lse=True, backend=backend)
+        query, last, names = weights.W_Q, weights.W_O, ("W_Q", "b_Q", "W_O")
+    heads, d, out = last.shape
+    first, upstream = _flat(query), _rows(g)
+    through = upstream @ last.reshape(heads * d, out).T
+    keys = np.broadcast_to(seen, (heads, *seen.shape)) if saved.keys is None else saved.keys
     dq, dk, dscale, *_ = project_backward(
-        _split(through, tokens, heads), q, k, p, lse, scale=scale, backend=backend
+        _split(through, x.shape[:-1], heads),
+        saved.queries,
+        keys,
+        saved.means,
+        saved.lse,
+        scale=float(weights.scale),
+        backend=backend,
     )
     joined = _join(dq)
-    names = ("A", "a", "B") if folded else ("W_Q", "b_Q", "W_O")
-    made[names[0]] = _columns(rows.T @ joined, heads)
-    made[names[1]] = _total(joined).reshape(heads, d)
-    made[names[2]] = (_join(p).T @ upstream).reshape(heads, d, out)
-    made["b"] = _total(upstream)
+    made = {
+        names[0]: _columns(_rows(x).T @ joined, heads),
+        names[1]: _total(joined).reshape(heads, d),
+        names[2]: (_join(saved.means).T @ upstream).reshape(heads, d, out),
+        "b": _total(upstream),
+    }
     dx = (joined @ first.T).reshape(x.shape)
-    if folded:
+    if isinstance(weights, Folded):
         dseen = dk[0] if heads == 1 else dk.sum(axis=0)
     else:
         along = _join(dk)
-        dseen = (along @ third.T).reshape(seen.shape)
-        made["W_K"] = _columns(others.T @ along, heads)
+        dseen = (along @ _flat(weights.W_K).T).reshape(seen.shape)
+        made["W_K"] = _columns(_rows(seen).T @ along, heads)
         # In the scores the offset of the keys cancels; as that of the values it reaches every query once, if
         # there are keys.
         made["b_K"] = _total(through).reshape(heads, d) * bool(seen.shape[-2])
     if own:
         dx += dseen
-    whole = float(dscale.sum(dtype=np.float64))
-    return LayerGradients(dx, None if own else dseen, made, whole)
+    return LayerGradients(dx, None if own else dseen, made, float(dscale.sum(dtype=np.float64)))
 
 
 def _rows(x: Array) -> Array:

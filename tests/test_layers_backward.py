@@ -10,7 +10,7 @@ import pytest
 from _layer_gradients import reference, tolerance
 from _layers import FORMS
 
-from projsym import layer_backward
+from projsym import layer, layer_backward, layer_forward
 
 
 def compare(g: Any, x: Any, weights: Any, context: Any = None, backend: Any = None) -> None:
@@ -43,6 +43,26 @@ def test_gradients_with_a_context(form: str, n: int, m: int) -> None:
     weights = FORMS[form](rng, 9, 4, 6, 2, "float32")
     x, y, g = (rng.standard_normal((2, *s)).astype("float32") for s in ((n, 9), (m, 9), (n, 6)))
     compare(g, x, weights, y)
+
+
+@pytest.mark.parametrize("backend", ["c", "numpy"])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_the_forward_pass_saves(form: str, backend: Any) -> None:
+    """The images, the means and the output; gradients from them are those that are computed again."""
+    rng = np.random.default_rng(5)
+    weights = FORMS[form](rng, 9, 5, 6, 2, "float32")
+    x, y, g = (rng.standard_normal((2, *s)).astype("float32") for s in ((7, 9), (3, 9), (7, 6)))
+    out, saved = layer_forward(x, weights, context=y, backend=backend)
+    want, lse = layer(x, weights, context=y, return_lse=True, backend=backend)
+    np.testing.assert_array_equal(out, want)
+    np.testing.assert_array_equal(saved.lse, lse)
+    assert saved.queries.shape == (2, 2, 7, 9 if form == "folded" else 5)
+    assert (saved.keys is None) == (form == "folded")
+    one = layer_backward(g, x, weights, context=y, saved=saved, backend=backend)
+    two = layer_backward(g, x, weights, context=y, backend=backend)
+    np.testing.assert_array_equal(one.x, two.x)
+    with pytest.raises(ValueError, match=re.escape("saved: given queries (2, 2, 7")):
+        layer_backward(g[:1], x[:1], weights, context=y[:1], saved=saved)
 
 
 @pytest.mark.parametrize("form", FORMS)

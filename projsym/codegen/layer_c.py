@@ -16,7 +16,7 @@ from projsym.codegen.c_printer import _check_blocks, _notes, _sizes, _structs
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS, prelude
-from projsym.codegen.layer_products import DEPTH, PRELUDE, TILES
+from projsym.codegen.layer_products import PANEL, PRELUDE, TILES
 from projsym.codegen.layer_program import Image, LayerProgram, Weight
 from projsym.codegen.program import Let
 from projsym.codegen.scalar_c import power_function, powers, scalar
@@ -73,7 +73,7 @@ class Layer:
             t("#else" if isa.condition == "1" else f"#{'el' if n else ''}if {isa.condition}")
             rows, features = TILES[isa.name]
             t(f"#define MAP_ROWS {rows}", f"#define MAP_FEATURES {features}")
-        t("#endif", f"#define MAP_DEPTH {DEPTH}", f"#define GROUP_ROWS {ROWS}")
+        t("#endif", f"#define MAP_DEPTH ({PANEL}/(MAP_FEATURES*VECTOR_BYTES))", f"#define GROUP_ROWS {ROWS}")
         t(f"#define EACH_MAP_CASE {' '.join(f'MAP_CASE({r})' for r in range(1, most + 1))}", "")
 
     # ---- arguments
@@ -88,7 +88,12 @@ class Layer:
         parts += [f"const T *start_{self.layer.added.start}"]
         parts += [f"double par_{p}" for p in self.layer.parameters]
         outputs = [self.layer.added.name, *(o.name for o in self.names.outputs if not o.feature)]
-        return ", ".join([*parts, *(f"T *out_{o}" for o in outputs), "int threads"])
+        saved = [f"T *saved_{name}" for name in self.saved()]
+        return ", ".join([*parts, *(f"T *out_{o}" for o in outputs), *saved, "int threads"])
+
+    def saved(self) -> list[str]:
+        """What a backward pass needs: every image, and the mean."""
+        return [*(x.name for x in self.layer.images), self.layer.added.mean]
 
     def arguments(self) -> None:
         """What a group receives."""
@@ -103,6 +108,7 @@ class Layer:
             t(*(f"double par_{p};" for p in self.numbers()))
             t(f"T *out_{self.layer.added.name};")
             t(*(f"T *out_{o.name};" for o in self.names.outputs if not o.feature))
+            t(*(f"T *saved_{name};" for name in self.saved()))
         t("")
 
     def numbers(self) -> list[str]:
@@ -153,8 +159,12 @@ class Layer:
             with t.block("for (long head = 0; head < a->H; head++)"):
                 for x in layer.images:
                     self.image(x)
+                    self.save(
+                        x.name, "n" if x.source.axes == "i" else "m", x.weight.target, f"P_{x.weight.target}"
+                    )
                 with t.block("for (long l = 0; l < count; l++)"):
                     self.attention()
+                self.save(added.mean, "n", added.weight.source, f"D_{added.weight.source}")
                 self.map("to_total", added.weight, "to_mean", f"D_{added.weight.source}", "count*n")
             with t.block("for (long r = 0; r < count*n; r++)"):
                 t(
@@ -190,6 +200,15 @@ class Layer:
             )
             self.map(
                 f"to_{x.name} + l*{rows}*P_{f}", x.weight, f"a->in_{s} + at[0]", f"a->ld_{s}", f"run*{rows}"
+            )
+
+    def save(self, name: str, rows: str, feature: str, ld: str) -> None:
+        """Keep what a backward pass needs, if it is wanted."""
+        to = f"a->saved_{name} + ((head*a->L + first)*{rows} + r)*D_{feature}"
+        with self.text.block(f"if (a->saved_{name})"):
+            self.text(
+                f"for (long r = 0; r < count*{rows}; r++)",
+                f"  memcpy({to}, to_{name} + r*{ld}, D_{feature}*sizeof(T));",
             )
 
     def attention(self) -> None:
@@ -240,6 +259,7 @@ class Layer:
                 f"out_{layer.added.name}",
                 *(f"out_{o.name}" for o in self.names.outputs if not o.feature),
             ]
+            fields += [f"saved_{name}" for name in self.saved()]
             t(f"const {self.name}_layer args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
             t("if (threads < 1) threads = 1;", "if (threads > L) threads = L;")
             t(
@@ -289,6 +309,7 @@ def emit_layer_c(layer: LayerProgram, dtype: str, header: str = "") -> str:
                  double p,                                 // parameters
                  T *out,                                   // (L, n, D)
                  T *lse,                                   // (H, L, n) or NULL
+                 T *q, T *mean,                            // images and means (H, L, n, D), or NULL
                  int threads);
 
     Raises ValueError for another dtype, and for an attention whose program has more than vectors and

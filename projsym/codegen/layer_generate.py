@@ -11,7 +11,6 @@ from .kernel import operations
 from .layer_c import emit_layer_c
 from .layer_kernel import BuiltLayer, LayerKernel
 from .layer_numpy import emit_layer_numpy
-from .layer_products import DEPTH
 from .program import Output
 
 
@@ -68,6 +67,8 @@ def _entry(built: dict[str, BuiltLayer], array: BuiltLayer, names: dict[str, str
         "offsets": [{"name": name, "feature": feature} for name, feature in layer.offsets],
         "start": {"name": layer.added.start, "feature": layer.added.weight.target},
         "parameters": list(layer.parameters),
+        "images": [{"name": x.name, "axes": x.source.axes, "feature": x.weight.target} for x in layer.images],
+        "mean": {"name": layer.added.mean, "feature": layer.added.weight.source},
         "outputs": [
             layer.added.name,
             *(s.name for s in layer.core.statements() if isinstance(s, Output) and not s.feature),
@@ -76,7 +77,6 @@ def _entry(built: dict[str, BuiltLayer], array: BuiltLayer, names: dict[str, str
         "validated": [o.name for o in b.obligations],
         "blocks": {f"c/{dtype}": _blocks(x.layer.core) for dtype, x in built.items()}
         | {"numpy": _blocks(array.layer.core)},
-        "depth": DEPTH,
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in built},
     }

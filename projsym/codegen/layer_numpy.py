@@ -36,13 +36,13 @@ def _function(layer: LayerProgram, core: str) -> list[str]:
     outputs = ", ".join([f"{added.name} (L, n, {added.weight.target})", *(f"{s} (H, L, n)" for s in scalars)])
     lines = [
         "@np.errstate(all='ignore')",
-        f"def {layer.name}({', '.join(names)}{', *' if flags else ''}{flags}):",
+        f"def {layer.name}({', '.join(names)}, *{flags}, saved=None):",
         f'    """Arrays of one dtype -> ({outputs}, count).',
         "",
         *(f"    {shape}" for shape in shapes),
         "",
         "    The last item counts the rows whose normaliser is NaN or infinite, for each head, and the",
-        "    rows whose output is.",
+        "    rows whose output is. saved: arrays (H, L, rows, features) by name, which are filled.",
         '    """',
         f"    _total = np.empty(({rows}, {weight}.shape[2]), {first}.dtype)",
         f"    _total[...] = {added.start}",
@@ -54,12 +54,13 @@ def _function(layer: LayerProgram, core: str) -> list[str]:
         f"    for _head in range({weight}.shape[0]):",
     ]
     for x in layer.images:
-        lines += [f"        {line}" for line in _image(x)]
+        lines += [f"        {line}" for line in (*_image(x), *_save(x.name, x.name))]
     arguments = [x.name for x in layer.core.inputs] + [f"{s}={s}" for s in scalars]
     results = ", ".join(["_mean", *(f"_{s}" for s in scalars), "_count"])
     lines += [
         f"        {results} = {core}({', '.join(arguments)})",
         "        _bad += _count",
+        *(f"        {line}" for line in _save(added.mean, "_mean")),
         *(line for s in scalars for line in (f"        if {s}:", f"            _all_{s}[_head] = _{s}")),
         f"        _total += (_mean.reshape(-1, _mean.shape[2]) @ {weight}[_head]).reshape(_total.shape)",
         "    _bad += np.count_nonzero(~np.isfinite(_total).all(axis=2))",
@@ -75,6 +76,10 @@ def _image(x: Image) -> list[str]:
     if x.offset:
         lines.append(f"{x.name} += {x.offset}[_head]")
     return lines
+
+
+def _save(name: str, value: str) -> list[str]:
+    return ["if saved is not None:", f"    saved[{name!r}][_head] = {value}"]
 
 
 __all__ = ["emit_layer_numpy"]

@@ -6,8 +6,8 @@ zero, in their order, and added once, which is what the error bound counts.
 
 from __future__ import annotations
 
-DEPTH = 128
-"""Rows of a panel that are used together: 16 kB with two vectors of float32."""
+PANEL = 16384
+"""Bytes of a panel that are used together: half of a first-level cache of 32 kB."""
 
 TILES = {"avx512": (12, 2), "avx2": (6, 2), "neon": (12, 2), "c": (6, 2)}
 """Rows and vectors of features of a register tile of a product, by instruction set."""

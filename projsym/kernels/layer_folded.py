@@ -62,7 +62,7 @@ def layer_folded_attention(q, x, scale, *, lse=True):
 
 
 @np.errstate(all='ignore')
-def layer_folded(z, x, A, B, a, y, scale, *, lse=True):
+def layer_folded(z, x, A, B, a, y, scale, *, lse=True, saved=None):
     """Arrays of one dtype -> (out (L, n, dy), lse (H, L, n), count).
 
     z (L, n, dz)
@@ -73,7 +73,7 @@ def layer_folded(z, x, A, B, a, y, scale, *, lse=True):
     y (dy,)
 
     The last item counts the rows whose normaliser is NaN or infinite, for each head, and the
-    rows whose output is.
+    rows whose output is. saved: arrays (H, L, rows, features) by name, which are filled.
     """
     _total = np.empty((*z.shape[:2], B.shape[2]), z.dtype)
     _total[...] = y
@@ -82,8 +82,12 @@ def layer_folded(z, x, A, B, a, y, scale, *, lse=True):
     for _head in range(B.shape[0]):
         q = (z.reshape(-1, z.shape[2]) @ A[_head]).reshape(*z.shape[:2], A.shape[2])
         q += a[_head]
+        if saved is not None:
+            saved['q'][_head] = q
         _mean, _lse, _count = layer_folded_attention(q, x, scale, lse=lse)
         _bad += _count
+        if saved is not None:
+            saved['mean'][_head] = _mean
         if lse:
             _all_lse[_head] = _lse
         _total += (_mean.reshape(-1, _mean.shape[2]) @ B[_head]).reshape(_total.shape)

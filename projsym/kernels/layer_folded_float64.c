@@ -373,7 +373,7 @@ _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles
 #define MAP_ROWS 6
 #define MAP_FEATURES 2
 #endif
-#define MAP_DEPTH 128
+#define MAP_DEPTH (16384/(MAP_FEATURES*VECTOR_BYTES))
 #define GROUP_ROWS 96
 #define EACH_MAP_CASE MAP_CASE(1) MAP_CASE(2) MAP_CASE(3) MAP_CASE(4) MAP_CASE(5) MAP_CASE(6) MAP_CASE(7) MAP_CASE(8) MAP_CASE(9) MAP_CASE(10) MAP_CASE(11) MAP_CASE(12)
 
@@ -575,6 +575,8 @@ typedef struct {
   double par_c0;
   T *out_out;
   T *out_lse;
+  T *saved_q;
+  T *saved_mean;
 } layer_folded_layer;
 
 static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w, T *memory, long first, long
@@ -595,12 +597,20 @@ static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w
       while (l + run < count && at[run] == at[0] + run*n*a->ld_z) run++;
       MAP(to_q + l*n*P_d, P_d, a->in_z + at[0], a->ld_z, a->panels_A + head*(long)D_dz*P_d, D_dz, run*n);
     }
+    if (a->saved_q) {
+      for (long r = 0; r < count*n; r++)
+        memcpy(a->saved_q + ((head*a->L + first)*n + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
+    }
     for (long l = 0; l < count; l++) {
       const layer_folded_args args = {.n = n, .m = m, .par_scale = a->par_scale, .par_log2e = a->par_log2e,
           .par_c0 = a->par_c0, .in_q = to_q + l*n*P_d, .at_q = zero, .ld_q = P_d, .in_x = a->in_x +
           a->at_x[first + l], .at_x = zero, .ld_x = a->ld_x, .out_mean = to_mean + l*n*D_d, .out_lse =
           a->out_lse ? a->out_lse + (head*a->L + first + l)*n : NULL};
       for (long i0 = 0; i0 < n; i0 += BLOCK_i) bad += layer_folded_rows(&args, w, 0, i0);
+    }
+    if (a->saved_mean) {
+      for (long r = 0; r < count*n; r++)
+        memcpy(a->saved_mean + ((head*a->L + first)*n + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
     }
     MAP(to_total, P_dy, to_mean, D_d, a->panels_B + head*(long)D_d*P_dy, D_d, count*n);
   }
@@ -617,8 +627,8 @@ static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w
 
 int layer_folded(long L, long H, long n, long m, const T *in_z, const long *at_z, long ld_z, const T *in_x,
     const long *at_x, long ld_x, const T *map_A, long next_A, long ld_A, const T *map_B, long next_B, long
-    ld_B, const T *offset_a, long next_a, const T *start_y, double par_scale, T *out_out, T *out_lse, int
-    threads) {
+    ld_B, const T *offset_a, long next_a, const T *start_y, double par_scale, T *out_out, T *out_lse, T
+    *saved_q, T *saved_mean, int threads) {
   if (L*n == 0) return 0;
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e*par_scale);
@@ -630,7 +640,7 @@ int layer_folded(long L, long H, long n, long m, const T *in_z, const long *at_z
   const layer_folded_layer args = {.L = L, .H = H, .n = n, .m = m, .in_z = in_z, .at_z = at_z, .ld_z = ld_z,
       .in_x = in_x, .at_x = at_x, .ld_x = ld_x, .panels_A = panels_A, .panels_B = panels_B, .offset_a =
       offset_a, .next_a = next_a, .start_y = start_y, .par_scale = par_scale, .par_log2e = par_log2e, .par_c0
-      = par_c0, .out_out = out_out, .out_lse = out_lse};
+      = par_c0, .out_out = out_out, .out_lse = out_lse, .saved_q = saved_q, .saved_mean = saved_mean};
   if (threads < 1) threads = 1;
   if (threads > L) threads = L;
   long groups = (L*n + GROUP_ROWS - 1)/GROUP_ROWS;

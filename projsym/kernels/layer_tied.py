@@ -62,7 +62,7 @@ def layer_tied_attention(q, k, scale, *, lse=True):
 
 
 @np.errstate(all='ignore')
-def layer_tied(z, x, W_Q, W_K, W_O, b_Q, b_K, y, scale, *, lse=True):
+def layer_tied(z, x, W_Q, W_K, W_O, b_Q, b_K, y, scale, *, lse=True, saved=None):
     """Arrays of one dtype -> (out (L, n, dy), lse (H, L, n), count).
 
     z (L, n, dz)
@@ -75,7 +75,7 @@ def layer_tied(z, x, W_Q, W_K, W_O, b_Q, b_K, y, scale, *, lse=True):
     y (dy,)
 
     The last item counts the rows whose normaliser is NaN or infinite, for each head, and the
-    rows whose output is.
+    rows whose output is. saved: arrays (H, L, rows, features) by name, which are filled.
     """
     _total = np.empty((*z.shape[:2], W_O.shape[2]), z.dtype)
     _total[...] = y
@@ -84,10 +84,16 @@ def layer_tied(z, x, W_Q, W_K, W_O, b_Q, b_K, y, scale, *, lse=True):
     for _head in range(W_O.shape[0]):
         q = (z.reshape(-1, z.shape[2]) @ W_Q[_head]).reshape(*z.shape[:2], W_Q.shape[2])
         q += b_Q[_head]
+        if saved is not None:
+            saved['q'][_head] = q
         k = (x.reshape(-1, x.shape[2]) @ W_K[_head]).reshape(*x.shape[:2], W_K.shape[2])
         k += b_K[_head]
+        if saved is not None:
+            saved['k'][_head] = k
         _mean, _lse, _count = layer_tied_attention(q, k, scale, lse=lse)
         _bad += _count
+        if saved is not None:
+            saved['mean'][_head] = _mean
         if lse:
             _all_lse[_head] = _lse
         _total += (_mean.reshape(-1, _mean.shape[2]) @ W_O[_head]).reshape(_total.shape)

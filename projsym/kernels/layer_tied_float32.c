@@ -377,7 +377,7 @@ _Static_assert(BLOCK_i % TILE_ROWS == 0, "a block of queries must be whole tiles
 #define MAP_ROWS 6
 #define MAP_FEATURES 2
 #endif
-#define MAP_DEPTH 128
+#define MAP_DEPTH (16384/(MAP_FEATURES*VECTOR_BYTES))
 #define GROUP_ROWS 96
 #define EACH_MAP_CASE MAP_CASE(1) MAP_CASE(2) MAP_CASE(3) MAP_CASE(4) MAP_CASE(5) MAP_CASE(6) MAP_CASE(7) MAP_CASE(8) MAP_CASE(9) MAP_CASE(10) MAP_CASE(11) MAP_CASE(12)
 
@@ -581,6 +581,9 @@ typedef struct {
   double par_c0;
   T *out_out;
   T *out_lse;
+  T *saved_q;
+  T *saved_k;
+  T *saved_mean;
 } layer_tied_layer;
 
 static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *memory, long first, long count)
@@ -602,6 +605,10 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
       while (l + run < count && at[run] == at[0] + run*n*a->ld_z) run++;
       MAP(to_q + l*n*P_d, P_d, a->in_z + at[0], a->ld_z, a->panels_W_Q + head*(long)D_dz*P_d, D_dz, run*n);
     }
+    if (a->saved_q) {
+      for (long r = 0; r < count*n; r++)
+        memcpy(a->saved_q + ((head*a->L + first)*n + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
+    }
     START(to_k, P_d, a->offset_b_K + head*a->next_b_K, D_d, count*m);
     for (long l = 0, run; l < count; l += run) {
       const long *at = a->at_x + first + l;
@@ -609,12 +616,20 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
       while (l + run < count && at[run] == at[0] + run*m*a->ld_x) run++;
       MAP(to_k + l*m*P_d, P_d, a->in_x + at[0], a->ld_x, a->panels_W_K + head*(long)D_dx*P_d, D_dx, run*m);
     }
+    if (a->saved_k) {
+      for (long r = 0; r < count*m; r++)
+        memcpy(a->saved_k + ((head*a->L + first)*m + r)*D_d, to_k + r*P_d, D_d*sizeof(T));
+    }
     for (long l = 0; l < count; l++) {
       const layer_tied_args args = {.n = n, .m = m, .par_scale = a->par_scale, .par_log2e = a->par_log2e,
           .par_c0 = a->par_c0, .in_q = to_q + l*n*P_d, .at_q = zero, .ld_q = P_d, .in_k = to_k + l*m*P_d,
           .at_k = zero, .ld_k = P_d, .out_mean = to_mean + l*n*D_d, .out_lse = a->out_lse ? a->out_lse +
           (head*a->L + first + l)*n : NULL};
       for (long i0 = 0; i0 < n; i0 += BLOCK_i) bad += layer_tied_rows(&args, w, 0, i0);
+    }
+    if (a->saved_mean) {
+      for (long r = 0; r < count*n; r++)
+        memcpy(a->saved_mean + ((head*a->L + first)*n + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
     }
     MAP(to_total, P_dy, to_mean, D_d, a->panels_W_O + head*(long)D_d*P_dy, D_d, count*n);
   }
@@ -632,8 +647,8 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
 int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, long ld_z, const T *in_x,
     const long *at_x, long ld_x, const T *map_W_Q, long next_W_Q, long ld_W_Q, const T *map_W_K, long
     next_W_K, long ld_W_K, const T *map_W_O, long next_W_O, long ld_W_O, const T *offset_b_Q, long next_b_Q,
-    const T *offset_b_K, long next_b_K, const T *start_y, double par_scale, T *out_out, T *out_lse, int
-    threads) {
+    const T *offset_b_K, long next_b_K, const T *start_y, double par_scale, T *out_out, T *out_lse, T
+    *saved_q, T *saved_k, T *saved_mean, int threads) {
   if (L*n == 0) return 0;
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e*par_scale);
@@ -648,7 +663,8 @@ int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, 
       .in_x = in_x, .at_x = at_x, .ld_x = ld_x, .panels_W_Q = panels_W_Q, .panels_W_K = panels_W_K,
       .panels_W_O = panels_W_O, .offset_b_Q = offset_b_Q, .next_b_Q = next_b_Q, .offset_b_K = offset_b_K,
       .next_b_K = next_b_K, .start_y = start_y, .par_scale = par_scale, .par_log2e = par_log2e, .par_c0 =
-      par_c0, .out_out = out_out, .out_lse = out_lse};
+      par_c0, .out_out = out_out, .out_lse = out_lse, .saved_q = saved_q, .saved_k = saved_k, .saved_mean =
+      saved_mean};
   if (threads < 1) threads = 1;
   if (threads > L) threads = L;
   long groups = (L*n + GROUP_ROWS - 1)/GROUP_ROWS;

@@ -19,8 +19,9 @@ from projsym.runtime.layer_manifest import LayerEntry, load_layers
 from projsym.runtime.layout import Array, address, heads, ready
 from projsym.runtime.threads import threads_for_call
 
-Result = tuple[Array, Array | None, int]
-"""The vector output ``(*lead, n, D)``, the scalar output ``(H, *lead, n)``, perhaps None, and the status."""
+Result = tuple[Array, Array | None, dict[str, Array] | None, int]
+"""The vector output ``(*lead, n, D)``; the scalar output ``(H, *lead, n)`` and, by name, what a backward pass
+needs, ``(H, *lead, rows, features)``, either perhaps None; and the status."""
 
 _layers: dict[tuple[object, ...], CLayer | NumpyLayer] = {}
 _lock = threading.Lock()
@@ -42,14 +43,19 @@ class CLayer:
             *(pointer, word) * len(entry.offsets),
             pointer,
             *(ctypes.c_double,) * len(entry.parameters),
-            *(pointer,) * len(entry.outputs),
+            *(pointer,) * (len(entry.outputs) + len(entry.images) + 1),
             ctypes.c_int,
         ]
         function.restype = ctypes.c_int
         self._function = function
 
     def __call__(
-        self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float], scalars: bool
+        self,
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        parameters: Sequence[float],
+        scalars: bool,
+        save: bool,
     ) -> Result:
         """Status: 0, -1 for no memory, or the number of rows with a normaliser that is NaN or infinite.
 
@@ -77,15 +83,17 @@ class CLayer:
         count, n, m = math.prod(lead), rows["i"], rows["j"]
         number = len(arrays[entry.weights[0][0]])
         out = np.empty((*lead, n, self.sizes[entry.start[1]]), self.dtype)
-        saved = np.empty((number, *lead, n), self.dtype) if scalars else None
+        scalar = np.empty((number, *lead, n), self.dtype) if scalars else None
+        saved = _room(entry, number, lead, rows, self.sizes, self.dtype) if save else None
         threads = threads_for_call(
             count * n * number * sum(self.sizes[f] * self.sizes[g] for _, f, g in entry.weights)
         )
         status = self._function(
             count, number, n, m, *arguments, address(a), *parameters,
-            address(out), None if saved is None else address(saved), threads,
+            address(out), None if scalar is None else address(scalar),
+            *([None] * (len(entry.images) + 1) if saved is None else map(address, saved.values())), threads,
         )  # fmt: skip
-        return out, saved, status
+        return out, scalar, saved, status
 
 
 class NumpyLayer:
@@ -102,7 +110,12 @@ class NumpyLayer:
         self._function: Any = getattr(module, entry.name)
 
     def __call__(
-        self, lead: tuple[int, ...], arrays: Mapping[str, Array], parameters: Sequence[float], scalars: bool
+        self,
+        lead: tuple[int, ...],
+        arrays: Mapping[str, Array],
+        parameters: Sequence[float],
+        scalars: bool,
+        save: bool,
     ) -> Result:
         """As :meth:`CLayer.__call__`, with status 0 or the number of rows; scalars are always computed, since
         rows whose scores are below the range show in their logarithm only."""
@@ -112,9 +125,28 @@ class NumpyLayer:
             a = arrays[x.name]
             given.append(np.broadcast_to(a, (*lead, *a.shape[-2:])).reshape(count, *a.shape[-2:]))
         names = [name for name, *_ in entry.weights] + [name for name, _ in entry.offsets] + [entry.start[0]]
-        out, saved, bad = self._function(*given, *(arrays[x] for x in names), *parameters)
-        saved = saved.reshape(len(saved), *lead, saved.shape[-1])
-        return out.reshape(*lead, *out.shape[1:]), saved, bad
+        rows = {x.axes: a.shape[1] for x, a in zip(entry.sources, given, strict=True)}
+        sizes = {f: arrays[w].shape[axis] for w, *pair in entry.weights for axis, f in enumerate(pair, 1)}
+        number = len(arrays[entry.weights[0][0]])
+        kept = _room(entry, number, (count,), rows, sizes, given[0].dtype) if save else None
+        out, scalar, bad = self._function(*given, *(arrays[x] for x in names), *parameters, saved=kept)
+        saved = {name: a.reshape(number, *lead, *a.shape[2:]) for name, a in kept.items()} if kept else None
+        scalar = scalar.reshape(number, *lead, scalar.shape[-1])
+        return out.reshape(*lead, *out.shape[1:]), scalar, saved, bad
+
+
+def _room(
+    entry: LayerEntry,
+    heads: int,
+    lead: tuple[int, ...],
+    rows: Mapping[str, int],
+    sizes: Mapping[str, int],
+    dtype: np.dtype[Any],
+) -> dict[str, Array]:
+    """Arrays for what a backward pass needs, in the order of the C arguments."""
+    shapes = {x.name: (rows[x.axes], sizes[x.feature]) for x in entry.images}
+    shapes[entry.mean[0]] = (rows["i"], sizes[entry.mean[1]])
+    return {name: np.empty((heads, *lead, *shape), dtype) for name, shape in shapes.items()}
 
 
 def run_layer(
@@ -125,6 +157,7 @@ def run_layer(
     dtype: str,
     backend: str | None,
     scalars: bool,
+    save: bool = False,
 ) -> Result:
     """Outputs and status of the layer `name`; see :meth:`CLayer.__call__`.
 
@@ -141,7 +174,7 @@ def run_layer(
     if layer is None:
         with _lock:
             layer = _layers.get(key) or _layers.setdefault(key, _made(entry, dtype, sizes, backend))
-    return layer(lead, arrays, parameters, scalars)
+    return layer(lead, arrays, parameters, scalars, save)
 
 
 def _made(

@@ -17,7 +17,8 @@ class LayerEntry:
     sources: the vectors it is given, queries ("i") first. weights: name and features of the matrices of a
     head. offsets: name and feature of the vectors of a head. start: name and feature of the vector that the
     heads are added to. outputs: the vector, then the scalars. blocks: as in
-    :class:`projsym.runtime.manifest.Entry`. depth: products of a map that are summed on their own.
+    :class:`projsym.runtime.manifest.Entry`. images: the vectors of the attention that are computed. mean:
+    name and feature of what it gives.
     """
 
     name: str
@@ -28,7 +29,8 @@ class LayerEntry:
     parameters: tuple[str, ...]
     outputs: tuple[str, ...]
     blocks: dict[str, list[tuple[int, int]]]
-    depth: int
+    images: tuple[Argument, ...]
+    mean: tuple[str, str]
     files: dict[str, str]
     folder: Path
 
@@ -57,7 +59,8 @@ def load_layers(folder: Path = KERNELS) -> dict[str, LayerEntry]:
             tuple(e["parameters"]),
             tuple(e["outputs"]),
             {target: [(a, b) for a, b in pairs] for target, pairs in e["blocks"].items()},
-            e["depth"],
+            tuple(Argument(x["name"], x["axes"], x["feature"]) for x in e["images"]),
+            (e["mean"]["name"], e["mean"]["feature"]),
             dict(e["files"]),
             folder,
         )
