@@ -95,21 +95,28 @@ def layer_backward(
     shape = (*given.shape[:-1], len(weights.b))
     if upstream.shape != shape:
         raise ValueError(refused("g", f"shape {upstream.shape}", f"shape {shape}, that of the output"))
-    for name, a in (("g", upstream), ("x", given), ("context", seen)):
-        if not _finite(a):
-            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
     if saved is None:
         _, saved = _forward(given, seen, weights, backend)
     elif saved.queries.shape[1:-1] != given.shape[:-1] or len(saved.queries) != weights.heads:
         wanted = (weights.heads, *given.shape[:-1])
         raise ValueError(refused("saved", f"queries {saved.queries.shape}", f"{wanted} and features"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        made = _gradients(upstream, given, seen, weights, saved, context is None, backend)
-    if not all(map(_finite, (made.x, made.context, *made.weights.values()))):
-        raise OverflowError(
-            f"a gradient is outside the range of {given.dtype}: use float64 or smaller inputs"
-        )
-    return made
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = _gradients(upstream, given, seen, weights, saved, context is None, backend)
+        if all(map(_finite, (made.x, made.context, *made.weights.values()))):
+            return made
+    except (ValueError, OverflowError):
+        _explain(upstream, given, seen)
+        raise
+    _explain(upstream, given, seen)
+    raise OverflowError(f"a gradient is outside the range of {given.dtype}: use float64 or smaller inputs")
+
+
+def _explain(g: Array, x: Array, seen: Array) -> None:
+    """ValueError for the argument that is behind a gradient that is not finite, if one is."""
+    for name, a in (("g", g), ("x", x), ("context", seen)):
+        if not _finite(a):
+            raise ValueError(refused(name, "NaN or infinite entries", "finite numbers"))
 
 
 def _gradients(

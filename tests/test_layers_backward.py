@@ -104,4 +104,6 @@ def test_refusals() -> None:
     refused(TypeError, "weights: given ndarray", g, x, x)
     refused(ValueError, "g: given NaN or infinite entries", g * np.float32(np.inf), x, weights)
     refused(ValueError, "x: given NaN or infinite entries", g, x * np.float32(np.nan), weights)
+    _, saved = layer_forward(x, weights)
+    refused(ValueError, "x: given NaN or infinite", g, x * np.float32(np.nan), weights, saved=saved)
     refused(OverflowError, "outside the range of float32", g * np.float32(1e38), x * np.float32(100), weights)
