@@ -132,6 +132,30 @@ def test_results_do_not_depend_on_threads_or_on_the_company(form: str) -> None:
     np.testing.assert_array_equal(layer(x[11], weights), one[11])
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_threads_share_a_long_sequence(form: str) -> None:
+    """The same bits as one thread gives, saved values and logarithms too."""
+    rng = np.random.default_rng(9)
+    weights = FORMS[form](rng, 48, 16, 48, 3, "float32")
+    before = get_num_threads()
+    for n in (49, 200):
+        x, y = rng.standard_normal((2, 1, n, 48)).astype("float32")
+        made = []
+        for threads in (1, 3):
+            set_num_threads(threads)
+            try:
+                made.append(projsym.layer_forward(x, weights, context=y))
+            finally:
+                set_num_threads(before)
+        (one, kept), (two, also) = made
+        np.testing.assert_array_equal(one, two)
+        for name, value in vars(kept).items():
+            assert (value is None) == (getattr(also, name) is None)
+            if value is not None:
+                np.testing.assert_array_equal(value, getattr(also, name))
+        compare(x, weights, "c", y)
+
+
 def test_the_folded_layer_is_the_called_one() -> None:
     """`Folded` itself composes NumPy and a kernel; both are within the bound, so twice it apart at most."""
     rng = np.random.default_rng(6)

@@ -138,20 +138,17 @@ class Layer:
         ]
 
     def group(self) -> None:
-        """The function of a group of sequences; it returns the number of rows that are bad in an
-        attention, and of those that are at the end."""
+        """The function of n queries from `begin` on of a sequence, or of several whole sequences.
+
+        It returns the number of rows that are bad in an attention, and of those that are at the end.
+        """
         t, layer, added = self.text, self.layer, self.layer.added
         head = (
             f"static long {self.name}_group(const {self.name}_layer *a, {self.name}_work *w, T *memory, "
-            "long first, long count)"
+            "long first, long count, long begin, long n)"
         )
         with t.block(head):
-            t(
-                "static const long zero[1] = {0};",
-                "const long n = a->n, m = a->m;",
-                "long bad = 0;",
-                "(void)m;",
-            )
+            t("static const long zero[1] = {0};", "const long m = a->m;", "long bad = 0;")
             for name, rows, size in self.buffers():
                 t(f"T *const to_{name} = memory; memory += count*{rows}*{size};")
             f = added.weight.target
@@ -173,7 +170,7 @@ class Layer:
                     f"for (int x = 0; x < P_{f}; x += W) rest += LOAD(total + x)*0;",
                     "for (int l = 1; l < (int)W; l++) rest[0] += rest[l];",
                     "bad += rest[0] != 0;",
-                    f"memcpy(a->out_{added.name} + (first*n + r)*D_{f}, total, D_{f}*sizeof(T));",
+                    f"memcpy(a->out_{added.name} + (first*a->n + begin + r)*D_{f}, total, D_{f}*sizeof(T));",
                 )
             t("return bad;")
         t("")
@@ -186,7 +183,8 @@ class Layer:
     def image(self, x: Image) -> None:
         """The images of all rows of a group; sequences that lie one after another are one matrix."""
         t, s, f = self.text, x.source.name, x.weight.target
-        rows = "n" if x.source.axes == "i" else "m"
+        query = x.source.axes == "i"
+        rows = "n" if query else "m"
         if x.offset:
             offset = f"a->offset_{x.offset} + head*a->next_{x.offset}"
             t(f"START(to_{x.name}, P_{f}, {offset}, D_{f}, count*{rows});")
@@ -198,13 +196,13 @@ class Layer:
                 "run = 1;",
                 f"while (l + run < count && at[run] == at[0] + run*{rows}*a->ld_{s}) run++;",
             )
-            self.map(
-                f"to_{x.name} + l*{rows}*P_{f}", x.weight, f"a->in_{s} + at[0]", f"a->ld_{s}", f"run*{rows}"
-            )
+            at = f"a->in_{s} + at[0]" + (f" + begin*a->ld_{s}" if query else "")
+            self.map(f"to_{x.name} + l*{rows}*P_{f}", x.weight, at, f"a->ld_{s}", f"run*{rows}")
 
     def save(self, name: str, rows: str, feature: str, ld: str) -> None:
         """Keep what a backward pass needs, if it is wanted."""
-        to = f"a->saved_{name} + ((head*a->L + first)*{rows} + r)*D_{feature}"
+        start = "(head*a->L + first)*" + ("a->n + begin" if rows == "n" else "m")
+        to = f"a->saved_{name} + ({start} + r)*D_{feature}"
         with self.text.block(f"if (a->saved_{name})"):
             self.text(
                 f"for (long r = 0; r < count*{rows}; r++)",
@@ -221,12 +219,13 @@ class Layer:
                 at, ld = f"to_{v.name} + l*{rows}*P_{v.feature}", f"P_{v.feature}"
             else:
                 at, ld = f"a->in_{v.name} + a->at_{v.name}[first + l]", f"a->ld_{v.name}"
+                at += f" + begin*a->ld_{v.name}" if v.axes == "i" else ""
             fields += [f".in_{v.name} = {at}", f".at_{v.name} = zero", f".ld_{v.name} = {ld}"]
         for o in self.names.outputs:
             if o.feature:
                 fields.append(f".out_{o.name} = to_{o.name} + l*n*D_{o.feature}")
             else:
-                at = f"a->out_{o.name} + (head*a->L + first + l)*n"
+                at = f"a->out_{o.name} + (head*a->L + first + l)*a->n + begin"
                 fields.append(f".out_{o.name} = a->out_{o.name} ? {at} : NULL")
         t(
             f"const {self.name}_args args = {{{', '.join(fields)}}};",
@@ -261,11 +260,15 @@ class Layer:
             ]
             fields += [f"saved_{name}" for name in self.saved()]
             t(f"const {self.name}_layer args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
-            t("if (threads < 1) threads = 1;", "if (threads > L) threads = L;")
+            # Images of keys are for all queries of a sequence: only without them do threads share one.
+            shared = any(x.source.axes == "j" for x in layer.images)
+            parts = "1" if shared else "LEAST((threads + L - 1)/L, (n + BLOCK_i - 1)/BLOCK_i)"
             t(
+                "if (threads < 1) threads = 1;",
                 "long groups = (L*n + GROUP_ROWS - 1)/GROUP_ROWS;",
                 "groups = LEAST(L, (groups + threads - 1)/threads*threads);",
-                "const long most = (L + groups - 1)/groups;",
+                f"const long most = (L + groups - 1)/groups, parts = groups < L ? 1 : {parts};",
+                "if (threads > groups*parts) threads = groups*parts;",
             )
             each = " + ".join(f"{rows}*{size}" for _, rows, size in self.buffers())
             t("#pragma omp parallel num_threads(threads) reduction(+:bad, failed)")
@@ -284,10 +287,12 @@ class Layer:
                     "if (!w || !memory) failed++;",
                     "#pragma omp for schedule(dynamic, 1)",
                 )
-                with t.block("for (long g = 0; g < groups; g++) if (w && memory)"):
+                with t.block("for (long g = 0; g < groups*parts; g++) if (w && memory)"):
                     t(
-                        "const long first = g*L/groups, count = (g + 1)*L/groups - first;",
-                        f"bad += {self.name}_group(&args, w, memory, first, count);",
+                        "const long at = g/parts, part = g%parts;",
+                        "const long first = at*L/groups, count = (at + 1)*L/groups - first;",
+                        "const long begin = part*n/parts, end = (part + 1)*n/parts;",
+                        f"bad += {self.name}_group(&args, w, memory, first, count, begin, end - begin);",
                     )
                 t("free(w);", "free(memory);")
             t("free(panels);", "return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;")

@@ -578,11 +578,10 @@ typedef struct {
 } layer_folded_layer;
 
 static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w, T *memory, long first, long
-    count) {
+    count, long begin, long n) {
   static const long zero[1] = {0};
-  const long n = a->n, m = a->m;
+  const long m = a->m;
   long bad = 0;
-  (void)m;
   T *const to_q = memory; memory += count*n*P_d;
   T *const to_total = memory; memory += count*n*P_dy;
   T *const to_mean = memory; memory += count*n*D_d;
@@ -593,22 +592,23 @@ static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w
       const long *at = a->at_z + first + l;
       run = 1;
       while (l + run < count && at[run] == at[0] + run*n*a->ld_z) run++;
-      MAP(to_q + l*n*P_d, P_d, a->in_z + at[0], a->ld_z, a->panels_A + head*(long)D_dz*P_d, D_dz, run*n);
+      MAP(to_q + l*n*P_d, P_d, a->in_z + at[0] + begin*a->ld_z, a->ld_z, a->panels_A + head*(long)D_dz*P_d,
+          D_dz, run*n);
     }
     if (a->saved_q) {
       for (long r = 0; r < count*n; r++)
-        memcpy(a->saved_q + ((head*a->L + first)*n + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
+        memcpy(a->saved_q + ((head*a->L + first)*a->n + begin + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
     }
     for (long l = 0; l < count; l++) {
       const layer_folded_args args = {.n = n, .m = m, .par_scale = a->par_scale, .par_log2e = a->par_log2e,
           .par_c0 = a->par_c0, .in_q = to_q + l*n*P_d, .at_q = zero, .ld_q = P_d, .in_x = a->in_x +
           a->at_x[first + l], .at_x = zero, .ld_x = a->ld_x, .out_mean = to_mean + l*n*D_d, .out_lse =
-          a->out_lse ? a->out_lse + (head*a->L + first + l)*n : NULL};
+          a->out_lse ? a->out_lse + (head*a->L + first + l)*a->n + begin : NULL};
       for (long i0 = 0; i0 < n; i0 += BLOCK_i) bad += layer_folded_rows(&args, w, 0, i0);
     }
     if (a->saved_mean) {
       for (long r = 0; r < count*n; r++)
-        memcpy(a->saved_mean + ((head*a->L + first)*n + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
+        memcpy(a->saved_mean + ((head*a->L + first)*a->n + begin + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
     }
     MAP(to_total, P_dy, to_mean, D_d, a->panels_B + head*(long)D_d*P_dy, D_d, count*n);
   }
@@ -618,7 +618,7 @@ static long layer_folded_group(const layer_folded_layer *a, layer_folded_work *w
     for (int x = 0; x < P_dy; x += W) rest += LOAD(total + x)*0;
     for (int l = 1; l < (int)W; l++) rest[0] += rest[l];
     bad += rest[0] != 0;
-    memcpy(a->out_out + (first*n + r)*D_dy, total, D_dy*sizeof(T));
+    memcpy(a->out_out + (first*a->n + begin + r)*D_dy, total, D_dy*sizeof(T));
   }
   return bad;
 }
@@ -640,10 +640,11 @@ int layer_folded(long L, long H, long n, long m, const T *in_z, const long *at_z
       offset_a, .next_a = next_a, .start_y = start_y, .par_scale = par_scale, .par_log2e = par_log2e, .par_c0
       = par_c0, .out_out = out_out, .out_lse = out_lse, .saved_q = saved_q, .saved_mean = saved_mean};
   if (threads < 1) threads = 1;
-  if (threads > L) threads = L;
   long groups = (L*n + GROUP_ROWS - 1)/GROUP_ROWS;
   groups = LEAST(L, (groups + threads - 1)/threads*threads);
-  const long most = (L + groups - 1)/groups;
+  const long most = (L + groups - 1)/groups, parts = groups < L ? 1 : LEAST((threads + L - 1)/L, (n + BLOCK_i
+      - 1)/BLOCK_i);
+  if (threads > groups*parts) threads = groups*parts;
 #pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {
 #pragma omp for collapse(2) schedule(static)
@@ -660,9 +661,11 @@ int layer_folded(long L, long H, long n, long m, const T *in_z, const long *at_z
     T *memory = aligned_alloc(64, ((most*(n*P_d + n*P_dy + n*D_d))*(long)sizeof(T)/64 + 1)*64);
     if (!w || !memory) failed++;
 #pragma omp for schedule(dynamic, 1)
-    for (long g = 0; g < groups; g++) if (w && memory) {
-      const long first = g*L/groups, count = (g + 1)*L/groups - first;
-      bad += layer_folded_group(&args, w, memory, first, count);
+    for (long g = 0; g < groups*parts; g++) if (w && memory) {
+      const long at = g/parts, part = g%parts;
+      const long first = at*L/groups, count = (at + 1)*L/groups - first;
+      const long begin = part*n/parts, end = (part + 1)*n/parts;
+      bad += layer_folded_group(&args, w, memory, first, count, begin, end - begin);
     }
     free(w);
     free(memory);

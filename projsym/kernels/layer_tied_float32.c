@@ -586,12 +586,11 @@ typedef struct {
   T *saved_mean;
 } layer_tied_layer;
 
-static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *memory, long first, long count)
-    {
+static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *memory, long first, long count,
+    long begin, long n) {
   static const long zero[1] = {0};
-  const long n = a->n, m = a->m;
+  const long m = a->m;
   long bad = 0;
-  (void)m;
   T *const to_q = memory; memory += count*n*P_d;
   T *const to_k = memory; memory += count*m*P_d;
   T *const to_total = memory; memory += count*n*P_dy;
@@ -603,11 +602,12 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
       const long *at = a->at_z + first + l;
       run = 1;
       while (l + run < count && at[run] == at[0] + run*n*a->ld_z) run++;
-      MAP(to_q + l*n*P_d, P_d, a->in_z + at[0], a->ld_z, a->panels_W_Q + head*(long)D_dz*P_d, D_dz, run*n);
+      MAP(to_q + l*n*P_d, P_d, a->in_z + at[0] + begin*a->ld_z, a->ld_z, a->panels_W_Q + head*(long)D_dz*P_d,
+          D_dz, run*n);
     }
     if (a->saved_q) {
       for (long r = 0; r < count*n; r++)
-        memcpy(a->saved_q + ((head*a->L + first)*n + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
+        memcpy(a->saved_q + ((head*a->L + first)*a->n + begin + r)*D_d, to_q + r*P_d, D_d*sizeof(T));
     }
     START(to_k, P_d, a->offset_b_K + head*a->next_b_K, D_d, count*m);
     for (long l = 0, run; l < count; l += run) {
@@ -624,12 +624,12 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
       const layer_tied_args args = {.n = n, .m = m, .par_scale = a->par_scale, .par_log2e = a->par_log2e,
           .par_c0 = a->par_c0, .in_q = to_q + l*n*P_d, .at_q = zero, .ld_q = P_d, .in_k = to_k + l*m*P_d,
           .at_k = zero, .ld_k = P_d, .out_mean = to_mean + l*n*D_d, .out_lse = a->out_lse ? a->out_lse +
-          (head*a->L + first + l)*n : NULL};
+          (head*a->L + first + l)*a->n + begin : NULL};
       for (long i0 = 0; i0 < n; i0 += BLOCK_i) bad += layer_tied_rows(&args, w, 0, i0);
     }
     if (a->saved_mean) {
       for (long r = 0; r < count*n; r++)
-        memcpy(a->saved_mean + ((head*a->L + first)*n + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
+        memcpy(a->saved_mean + ((head*a->L + first)*a->n + begin + r)*D_d, to_mean + r*D_d, D_d*sizeof(T));
     }
     MAP(to_total, P_dy, to_mean, D_d, a->panels_W_O + head*(long)D_d*P_dy, D_d, count*n);
   }
@@ -639,7 +639,7 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
     for (int x = 0; x < P_dy; x += W) rest += LOAD(total + x)*0;
     for (int l = 1; l < (int)W; l++) rest[0] += rest[l];
     bad += rest[0] != 0;
-    memcpy(a->out_out + (first*n + r)*D_dy, total, D_dy*sizeof(T));
+    memcpy(a->out_out + (first*a->n + begin + r)*D_dy, total, D_dy*sizeof(T));
   }
   return bad;
 }
@@ -666,10 +666,10 @@ int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, 
       par_c0, .out_out = out_out, .out_lse = out_lse, .saved_q = saved_q, .saved_k = saved_k, .saved_mean =
       saved_mean};
   if (threads < 1) threads = 1;
-  if (threads > L) threads = L;
   long groups = (L*n + GROUP_ROWS - 1)/GROUP_ROWS;
   groups = LEAST(L, (groups + threads - 1)/threads*threads);
-  const long most = (L + groups - 1)/groups;
+  const long most = (L + groups - 1)/groups, parts = groups < L ? 1 : 1;
+  if (threads > groups*parts) threads = groups*parts;
 #pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {
 #pragma omp for collapse(2) schedule(static)
@@ -691,9 +691,11 @@ int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, 
     T *memory = aligned_alloc(64, ((most*(n*P_d + m*P_d + n*P_dy + n*D_d))*(long)sizeof(T)/64 + 1)*64);
     if (!w || !memory) failed++;
 #pragma omp for schedule(dynamic, 1)
-    for (long g = 0; g < groups; g++) if (w && memory) {
-      const long first = g*L/groups, count = (g + 1)*L/groups - first;
-      bad += layer_tied_group(&args, w, memory, first, count);
+    for (long g = 0; g < groups*parts; g++) if (w && memory) {
+      const long at = g/parts, part = g%parts;
+      const long first = at*L/groups, count = (at + 1)*L/groups - first;
+      const long begin = part*n/parts, end = (part + 1)*n/parts;
+      bad += layer_tied_group(&args, w, memory, first, count, begin, end - begin);
     }
     free(w);
     free(memory);
