@@ -16,14 +16,24 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
+    from projsym.layers import layer
+    from projsym.layers_backward import LayerGradients, LayerSaved, layer_backward, layer_forward
     from projsym.own import compile
+    from projsym.tied import Tied, tie
 
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
     "Folded": "projsym.folding",
+    "LayerGradients": "projsym.layers_backward",
+    "LayerSaved": "projsym.layers_backward",
+    "Tied": "projsym.tied",
     "compile": "projsym.own",
     "fold": "projsym.folding",
+    "layer": "projsym.layers",
+    "layer_backward": "projsym.layers_backward",
+    "layer_forward": "projsym.layers_backward",
+    "tie": "projsym.tied",
 }
 """Public name -> module that defines it, imported on first use."""
 
@@ -31,16 +41,23 @@ __all__ = [
     "BackendWarning",
     "CompilerError",
     "Folded",
+    "LayerGradients",
+    "LayerSaved",
+    "Tied",
     "__version__",
     "attention",
     "attention_backward",
     "compile",
     "fold",
     "get_num_threads",
+    "layer",
+    "layer_backward",
+    "layer_forward",
     "merge",
     "project",
     "project_backward",
     "set_num_threads",
+    "tie",
 ]
 
 

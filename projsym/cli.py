@@ -195,8 +195,11 @@ def generate(check: bool, out: Path | None, target: str | None) -> None:
     if target is not None and out is None:
         raise click.UsageError("--target writes a part of the files; name a folder with --out")
     made = g.write(out or g.COMMITTED, (target,) if target else g.TARGETS)
-    for b in {b.kernel.name: b for b in made.built}.values():
-        click.echo(f"{b.kernel.name:<26} [{b.kernel.of.id}] {len(b.obligations)} obligations proved")
+    proved = [(b.kernel, b.obligations) for b in made.built] + [
+        (b.kernel, b.obligations) for b in made.layers
+    ]
+    for kernel, obligations in {kernel.name: (kernel, given) for kernel, given in proved}.values():
+        click.echo(f"{kernel.name:<26} [{kernel.of.id}] {len(obligations)} obligations proved")
     click.echo(f"{len(made.files)} files in {out or g.COMMITTED}")
 
 

@@ -122,7 +122,8 @@ def test_generate_check_and_out(tmp_path: Path) -> None:
     assert run("generate", "--check").output == "every file is as generated\n"
     assert run("generate", "--out", str(tmp_path), "--target", "numpy").exit_code == 0
     names = {p.name for p in tmp_path.iterdir()}
-    assert names == {f"{k.name}.py" for k in (*g.kernels(), *g.gradient_kernels())}
+    kernels = (*g.kernels(), *g.gradient_kernels(), *g.layer_kernels())
+    assert names == {f"{k.name}.py" for k in kernels}
     assert all((tmp_path / n).read_bytes() == (g.COMMITTED / n).read_bytes() for n in names)
     result = run("generate", "--check", "--out", str(tmp_path))
     assert result.exit_code == 1

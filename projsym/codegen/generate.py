@@ -15,6 +15,8 @@ from .c_printer import emit_c
 from .exp2 import certificate
 from .gradient_kernel import gradient_kernels
 from .kernel import Built, Kernel, operations
+from .layer_generate import layer_files
+from .layer_kernel import BuiltLayer, layer_kernels
 from .numpy_printer import emit_numpy
 from .pass_tree import pair_loop
 from .program import Let, Loop, Node, Output, Program, tanh2
@@ -34,6 +36,7 @@ class Generated:
 
     files: dict[str, str]
     built: tuple[Built, ...]
+    layers: tuple[BuiltLayer, ...] = ()
 
 
 def kernels() -> tuple[Kernel, ...]:
@@ -65,10 +68,16 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
         if "numpy" in targets:
             files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
         entries[kernel.name] = _entry(built, array, names)
+    layers: dict[str, Any] = {}
+    validated: list[BuiltLayer] = []
+    for layer in layer_kernels():
+        texts, layers[layer.name], made = layer_files(layer, DTYPES, targets, GENERATOR)
+        files |= texts
+        validated += made
     if set(targets) == set(TARGETS):
-        manifest = {"generator": GENERATOR, "kernels": entries}
+        manifest = {"generator": GENERATOR, "kernels": entries, "layers": layers}
         files[MANIFEST] = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    return Generated(dict(sorted(files.items())), tuple(everything))
+    return Generated(dict(sorted(files.items())), tuple(everything), tuple(validated))
 
 
 def header(b: Built, c: bool = True) -> str:

@@ -12,7 +12,6 @@ import pytest
 
 from projsym.codegen import tanh2
 from projsym.codegen.c_prelude import prelude
-from projsym.codegen.schedule import TILES
 
 from ._ckernel import FLAGS, ISA_FLAGS, ISAS
 
@@ -36,7 +35,7 @@ def arguments(dtype: str) -> np.ndarray:
 def function(dtype: str, isa: str, folder: Path, text: str = tanh2.C):  # type: ignore[no-untyped-def]
     """The compiled TANH2 as a function of an array."""
     source, library = folder / f"{dtype}_{isa}.c", folder / f"{dtype}_{isa}.so"
-    source.write_text(prelude(dtype, TILES) + text + MANY)
+    source.write_text(prelude(dtype, {}) + text + MANY)
     command = ["gcc", *FLAGS, "-Wno-unused-function", *ISA_FLAGS[isa], str(source)]
     subprocess.run([*command, "-o", str(library), "-lm"], check=True)
     many = ctypes.CDLL(str(library)).many

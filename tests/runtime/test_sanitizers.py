@@ -80,6 +80,32 @@ def test_no_kernel_leaves_its_arrays(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0 and done.stdout == "clean\n", done.stdout + done.stderr[-4000:]
 
 
+LAYERS = """
+import sys
+import numpy as np
+import projsym
+
+rng = np.random.default_rng(0)
+for dtype in ("float32", "float64"):
+    for n, m, width, d in eval(sys.argv[1]):
+        def draw(*shape):
+            return rng.standard_normal(shape).astype(dtype)
+        for weights in (
+            projsym.fold(draw(width, 2*d), draw(width, 2*d), draw(width, 2*d), draw(2*d, d + 1), heads=2),
+            projsym.tie(draw(width, 2*d), draw(width, 2*d), draw(2*d, d + 1), heads=2),
+        ):
+            out, _ = projsym.layer_forward(draw(3, n, width), weights, context=draw(3, m, width), backend="c")
+            assert np.isfinite(out).all()
+print("clean")
+"""
+
+
+def test_no_layer_leaves_its_arrays(tmp_path: Path) -> None:
+    sizes = [(1, 1, 7, 3), (5, 0, 7, 3), (49, 70, 7, 3), (20, 20, 16, 16)]
+    done = run(tmp_path, LAYERS, repr(sizes))
+    assert done.returncode == 0 and done.stdout == "clean\n", done.stdout + done.stderr[-4000:]
+
+
 def test_the_sanitizer_is_on(tmp_path: Path) -> None:
     """A read of one element more than there is must be caught, or the tests above show nothing."""
     done = run(
