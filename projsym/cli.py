@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from projsym.cli_documents import book, notebooks
+from projsym.cli_tune import tune
 from projsym.learning.cli import learn
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -288,7 +289,7 @@ def reproduce(out: Path, quick: bool, json_: bool) -> None:
     _exit(all(s["good"] for s in data["summary"]))
 
 
-for command in (notebooks, book, learn):
+for command in (notebooks, book, learn, tune):
     cli.add_command(command)
 
 

@@ -85,6 +85,7 @@ def test_wheel_holds_the_tree(wheel: Path) -> None:
         for pattern in (
             "projsym/kernels/*",
             "projsym/audit/*.txt",
+            "projsym/codegen/*.toml",
             "projsym/coq/*.v",
             "projsym/learning/data/*",
         )

@@ -9,9 +9,9 @@ import sympy as sp
 from projsym.codegen import c_ranges
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.c_text import Text
-from projsym.codegen.isa import WIDEST_TILE
 from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum, symbol
 from projsym.codegen.scalar_c import vector
+from projsym.schedules import WIDEST
 
 
 def row_key(plan: Plan, dot: Dot) -> tuple[str, str]:
@@ -145,7 +145,7 @@ class Pairs:
                     self._body(nest)
                 self._keep(nest, "(v + c)*W")
         names = ", ".join(x.split()[-1].lstrip("*") for x in arguments.split(","))
-        for c in range(1, WIDEST_TILE + 1):
+        for c in range(1, WIDEST + 1):
             for kind, keys, part in KINDS if self.ranged else KINDS[:2]:
                 flags = f"{part}, {int(kind == 'edge')}" if self.ranged else f"{part}"
                 with t.block(f"TILE_FUNCTION {self.function}{n}_{kind}_{c}({arguments})"):

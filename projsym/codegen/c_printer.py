@@ -16,9 +16,10 @@ from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientR
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_plan import Plan, plan
+from projsym.codegen.c_prelude import prelude
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
-from projsym.codegen.isa import ISAS, prelude
+from projsym.codegen.isa import ISAS
 from projsym.codegen.program import Let, Program, step, tanh2
 from projsym.codegen.scalar_c import power_function, powers
 from projsym.codegen.tanh2 import C as TANH2
@@ -65,6 +66,8 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         _notes(free.program, t, head="")
     t("")
     t.raw(header)
+    wide = " || ".join(f"D_{f} > (n)" for f in names.features)
+    t(f"#define WIDER(n) ({wide})")
     t.raw(prelude(dtype, p.tiles))
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
@@ -133,10 +136,10 @@ def _check_blocks(plan: Plan, dtype: str) -> None:
     """ValueError unless a block of queries is whole vectors and whole tiles on every instruction set."""
     size = plan.rows.block or 0
     for isa in ISAS:
-        for what, n in (
-            ("lanes", isa.lanes(dtype)),
-            ("rows of a tile", isa.tile(plan.program.tiles, "rows")),
-        ):
+        tiles, sizes = plan.program.tiles, [("lanes", isa.lanes(dtype))]
+        for features in (0, *(least + 1 for least in isa.classes(tiles))):
+            sizes.append(("rows of a tile", isa.tile(tiles, "rows", features)))
+        for what, n in sizes:
             if size % n:
                 raise ValueError(f"block of {size} queries is no multiple of the {n} {what} of {isa.name}")
 
@@ -165,8 +168,7 @@ def _keys(names: Names) -> str:
     """The number of keys in a block, by the widest feature."""
     text = str(names.plan.pairs.block)
     for features, keys in names.plan.program.blocks:
-        wide = " || ".join(f"D_{f} > {features}" for f in names.features)
-        text = f"{wide} ? {keys} : {text}"
+        text = f"WIDER({features}) ? {keys} : {text}"
     return text
 
 

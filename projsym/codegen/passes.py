@@ -8,6 +8,7 @@ there). None of them sees numerical error: they are identities of real arithmeti
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import sympy as sp
@@ -173,16 +174,20 @@ def parallel(program: Program, *axes: str) -> Program:
     return program.with_(body=map_nodes(program.body, mark))
 
 
+_ABOVE = re.compile(r"_above_[1-9][0-9]*$")
+
+
 def tile(program: Program, **numbers: int) -> Program:
     """Set register tile sizes [Fubini]: they change the order of independent work only.
 
     Names are those of `projsym.codegen.isa.TILES`, for one instruction set alone with its name in front:
-    ``tile(p, keys=8, avx2_keys=4)``. Raises ValueError for unknown names, sizes below 1, and tiles that
+    ``tile(p, keys=8, avx2_keys=4)``, and with ``_above_64`` behind it, of an instruction set, for vectors of
+    more than 64 features alone. Raises ValueError for unknown names, sizes below 1, and tiles that
     need more vector registers than there are.
     """
     known = {name for t in TILES for name in (t, *(f"{isa.name}_{t}" for isa in ISAS))}
     for name, size in numbers.items():
-        if name not in known:
+        if _ABOVE.sub("", name) not in known or (_ABOVE.search(name) and name.split("_above")[0] in TILES):
             raise ValueError(f"tile: unknown tile {name!r}; known: {', '.join(sorted(known))}")
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"tile: {name} must be a positive integer, got {size!r}")

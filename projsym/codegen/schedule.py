@@ -7,21 +7,9 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from projsym import schedules
 from projsym.codegen import passes
 from projsym.codegen.program import Let, Program
-
-# Register tiles: as many accumulators as registers allow, and enough of them to hide the latency of an FMA.
-TILES = {
-    "query_vectors": 3,
-    "keys": 8,
-    "rows": 6,
-    "features": 4,
-    "avx2_keys": 4,
-    "avx2_features": 2,
-    "c_query_vectors": 2,
-    "c_keys": 4,
-    "c_features": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -97,15 +85,6 @@ def apply(program: Program, steps: Iterable[Step]) -> Program:
     return program
 
 
-QUERIES = 48
-"""Queries in a block: whole vectors and whole tiles on every instruction set."""
-
-KEYS = {
-    "float32": (64, ((96, 48), (192, 24))),
-    "float64": (64, ((48, 48), (96, 24))),
-}
-"""Keys in a block, by type: 24 kB at most of a first-level cache of 32, up to 256 features of float32."""
-
 NUMPY_BLOCKS = (1024, 512)
 """Larger, since every operation on a block of an array costs a call."""
 
@@ -128,7 +107,22 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
     if target == "numpy":
         keys, queries = NUMPY_BLOCKS
         return [*steps, block("j", keys), block("i", queries)]
-    return [*steps, block("j", *KEYS[dtype]), block("i", QUERIES), tile(**TILES), parallel("h", "i")]
+    return [*steps, *sizes("forward", dtype), parallel("h", "i")]
+
+
+def sizes(way: str, dtype: str) -> list[Step]:
+    """Blocks and register tiles of the committed table for a pass, "forward" or "backward"."""
+    table = schedules.load()
+    blocks = table.blocks[way, dtype]
+    (_, keys), *wide = blocks.keys
+    tiles = {
+        f"{isa}_{name}" + (f"_above_{row[0]}" if row[0] else ""): size
+        for (of, isa, kind), entry in table.tiles.items()
+        if (of, kind) == (way, dtype)
+        for row in entry.rows
+        for name, size in zip(schedules.TILE, row[1:], strict=True)
+    }
+    return [block("j", keys, tuple(wide)), block("i", blocks.queries), tile(**tiles)]
 
 
 def tangents(program: Program, target: str) -> list[Step]:

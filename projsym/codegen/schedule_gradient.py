@@ -6,7 +6,6 @@ import sympy as sp
 
 from projsym.codegen.program import Let, Program
 from projsym.codegen.schedule import (
-    TILES,
     Step,
     base_two,
     block,
@@ -14,16 +13,11 @@ from projsym.codegen.schedule import (
     hoist,
     parallel,
     ranged,
+    sizes,
     tangents,
-    tile,
 )
 
-BLOCKS = {("c", "float32"): (48, 96), ("c", "float64"): (48, 96), ("numpy", "float32"): (512, 512)}
-"""Keys and queries in a block: two pair buffers stay in cache, and a sum over the queries of a block is long
-enough for its registers to be worth filling and emptying."""
-
-GRADIENT_TILES = {**TILES, "avx2_keys": 6, "avx2_query_vectors": 2}
-"""Measured on AVX2, where tall tiles read less for each multiply-add; else those of the forward pass."""
+NUMPY_BLOCKS = (512, 512)
 
 
 def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
@@ -37,6 +31,8 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
     if any(isinstance(s, Let) and s.value.has(sp.exp) for s in program.statements()):
         steps.append(base_two())
     steps += tangents(program, target)
-    keys, queries = BLOCKS.get((target, dtype), BLOCKS["numpy", "float32"])
-    steps += [fold_scale(), hoist(), ranged(), block("j", keys), block("i", queries)]
-    return steps if target == "numpy" else [*steps, tile(**GRADIENT_TILES), parallel("h")]
+    steps += [fold_scale(), hoist(), ranged()]
+    if target == "numpy":
+        keys, queries = NUMPY_BLOCKS
+        return [*steps, block("j", keys), block("i", queries)]
+    return [*steps, *sizes("backward", dtype), parallel("h")]

@@ -65,6 +65,7 @@
  *   scores bounded by norms                      [IV.2, IV.2a]
  */
 
+#define WIDER(n) (D_d > (n) || D_dv > (n))
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -101,10 +102,10 @@ typedef int I;
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #ifndef TILE_KEYS
-#define TILE_QUERY_VECTORS 3
-#define TILE_KEYS 4
-#define TILE_ROWS 6
-#define TILE_FEATURES 2
+#define TILE_QUERY_VECTORS (WIDER(96) ? 3 : (WIDER(80) ? 3 : 3))
+#define TILE_KEYS (WIDER(96) ? 4 : (WIDER(80) ? 4 : 4))
+#define TILE_ROWS (WIDER(96) ? 6 : (WIDER(80) ? 4 : 6))
+#define TILE_FEATURES (WIDER(96) ? 2 : (WIDER(80) ? 3 : 2))
 #endif
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define MAX(a, b) _mm256_max_ps(a, b)
@@ -373,7 +374,7 @@ INLINE V TANH2(V x) { return SET1((T)1) - SET1((T)2)/(SET1((T)1) + EXP2_SMALL(MI
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (D_d > 192 || D_dv > 192 ? 24 : D_d > 96 || D_dv > 96 ? 48 : 64)
+#define BLOCK_j (WIDER(192) ? 24 : WIDER(96) ? 48 : 64)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");

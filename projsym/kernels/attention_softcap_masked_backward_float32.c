@@ -50,6 +50,7 @@
  *   heads in parallel                            [independence of rows]
  */
 
+#define WIDER(n) (D_d > (n) || D_dv > (n))
 #include <float.h>
 #include <limits.h>
 #include <math.h>

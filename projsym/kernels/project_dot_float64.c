@@ -60,6 +60,7 @@
  *   scores bounded by norms                      [IV.2, IV.2a]
  */
 
+#define WIDER(n) (D_d > (n))
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -364,7 +365,7 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (D_d > 96 ? 24 : D_d > 48 ? 48 : 64)
+#define BLOCK_j (WIDER(96) ? 24 : WIDER(48) ? 48 : 64)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");

@@ -47,6 +47,7 @@
  *   heads in parallel                            [independence of rows]
  */
 
+#define WIDER(n) (D_d > (n))
 #include <float.h>
 #include <limits.h>
 #include <math.h>

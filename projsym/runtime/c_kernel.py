@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from projsym.errors import CompilerError
-from projsym.runtime import cache, compiler
+from projsym.runtime import cache, compiler, tuned
 from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
 from projsym.runtime.plan import Plan, Result
@@ -18,12 +18,16 @@ class CKernel:
     """Calls the C function; the GIL is released meanwhile.
 
     entry: which kernel. dtype: "float32" or "float64". sizes: length of each feature, all at least 1.
+    tiles: ``-D`` flags of register tiles; None: those that `projsym tune` chose, else the committed ones.
     Raises CompilerError if there is no compiler, or it fails, or the result cannot be loaded.
     """
 
-    def __init__(self, entry: Entry, dtype: str, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, entry: Entry, dtype: str, sizes: Mapping[str, int], tiles: tuple[str, ...] | None = None
+    ) -> None:
         self.entry, self.dtype, self.sizes = entry, np.dtype(dtype), dict(sizes)
         macros = tuple(f"-DD_{name}={size}" for name, size in sorted(sizes.items()))
+        macros += tuned.macros(entry, dtype, max(sizes.values())) if tiles is None else tiles
         tag = "-".join([entry.name, dtype, *(f"{n}{s}" for n, s in sorted(sizes.items()))])
         source = entry.source(f"c/{dtype}")
         tools = compiler.find()

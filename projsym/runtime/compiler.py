@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from projsym.errors import CompilerError
+from projsym.runtime import isa
 
 OPENMP = "-fopenmp"
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-std=gnu11", "-fPIC", "-shared")
@@ -26,10 +27,9 @@ class Compiler:
     version: str
 
     def flags(self, openmp: bool) -> tuple[str, ...]:
-        """Flags of a kernel: no fast-math, this machine's instructions; ``$PROJSYM_CFLAGS`` comes last."""
-        native = "-mcpu=native" if platform.machine().lower() in ("aarch64", "arm64") else "-march=native"
+        """Flags of a kernel: no fast-math, the chosen instruction set; ``$PROJSYM_CFLAGS`` comes last."""
         extra = tuple(shlex.split(os.environ.get("PROJSYM_CFLAGS", "")))
-        return (*FLAGS, native, *((OPENMP,) if openmp else ()), *extra)
+        return (*FLAGS, *isa.flags(), *((OPENMP,) if openmp else ()), *extra)
 
 
 def candidates() -> list[tuple[str, ...]]:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from projsym.codegen.c_prelude import prelude
 from projsym.codegen.exp2 import certificate
-from projsym.codegen.isa import prelude
-from projsym.codegen.schedule import TILES
 
 from ._ckernel import FLAGS, ISA_FLAGS, cpu_has
 
@@ -56,7 +55,7 @@ FUNCTIONS = [("avx512", "EXP2"), ("avx2", "EXP2_SMALL"), ("c", "EXP2"), ("c", "E
 def test_every_float_of_the_reduced_range(isa: str, function: str, tmp_path: Path) -> None:
     """The certified bound holds at all floats with 2**-27 <= |f| <= 1/2, with and without FMA."""
     source, library = tmp_path / "sweep.c", tmp_path / "sweep.so"
-    source.write_text(prelude("float32", TILES) + SWEEP.replace("EXP2(", f"{function}("))
+    source.write_text(prelude("float32", {}) + SWEEP.replace("EXP2(", f"{function}("))
     command = ["gcc", *FLAGS, "-Wno-unused-function", "-fopenmp", *ISA_FLAGS[isa], str(source)]
     subprocess.run([*command, "-o", str(library), "-lm"], check=True)
     sweep = ctypes.CDLL(str(library)).sweep
@@ -89,7 +88,7 @@ void edges(const T *x, T *all, T *small) {
 def test_small_arguments_and_those_without_a_number(isa: str, dtype: str, tmp_path: Path) -> None:
     """Up to 100 both functions give the same powers, zero below the range, and NaN for any NaN."""
     source, library = tmp_path / "edges.c", tmp_path / "edges.so"
-    source.write_text(prelude(dtype, TILES) + EDGES)
+    source.write_text(prelude(dtype, {}) + EDGES)
     command = ["gcc", *FLAGS, "-Wno-unused-function", *ISA_FLAGS[isa], str(source)]
     subprocess.run([*command, "-o", str(library), "-lm"], check=True)
     edges = ctypes.CDLL(str(library)).edges

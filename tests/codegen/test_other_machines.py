@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projsym.codegen import c_printer, isa
+from projsym.codegen import c_prelude, c_printer, isa
 from projsym.codegen.c_printer import emit_c
 
 from ._ckernel import FLAGS, ISAS, Kernel
@@ -68,7 +68,7 @@ def test_vectors_and_tiles_of_avx512_without_its_instructions(
     """The text of AVX-512 with every operation in portable C."""
     wide = replace(isa.ISAS[0], condition="2 > 1", include="", operations={})
     assert wide.name == "avx512"
-    monkeypatch.setattr(isa, "ISAS", (wide, isa.ISAS[-1]))
+    monkeypatch.setattr(c_prelude, "ISAS", (wide, isa.ISAS[-1]))
     monkeypatch.setattr(c_printer, "ISAS", (wide,))
     program, bounded = scheduled(form, dtype), free(form, dtype)
     kernel = Kernel(program, dtype, ISAS[0], sizes(form, d), folder / "..", bounded=bounded)

@@ -1,0 +1,248 @@
+"""The C text before every kernel: types, vector operations, the exponential, the loops of register tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from projsym.codegen.exp2 import coefficients
+from projsym.codegen.isa import ISAS, isa_text
+
+
+def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
+    """The C text before a kernel: the types `T`, `V`, `I`, the operations, `EXP2` and the helpers.
+
+    dtype: "float32" or "float64". `EXP2` is exact where a power of two is (integer argument in range), has
+    the certified error of `projsym.codegen.exp2` elsewhere, is 0 for every argument below the exponent
+    range (also minus infinity), infinite above it, and NaN for NaN (on AVX-512 also for plus infinity).
+    """
+    single = dtype == "float32"
+    lines: list[str] = []
+    for n, isa in enumerate(ISAS):
+        lines.append("#else" if isa.condition == "1" else f"#{'el' if n else ''}if {isa.condition}")
+        lines += isa_text(isa, dtype, tiles)
+    lines.append("#endif")
+    c = [f"(T){x.hex()}" for x in coefficients(dtype)]
+    horner = [f"V p = SET1({c[-1]});", *(f"p = FMA(p, f, SET1({x}));" for x in reversed(c[:-1]))]
+    mantissa, low, high, flush = (23, -125, 128, -160) if single else (52, -1021, 1024, -1100)
+    return _PRELUDE.format(
+        T="float" if single else "double",
+        I="int" if single else "long long",
+        isa="\n".join(lines),
+        magic=repr(1.5 * 2.0**mantissa),
+        offset=127 if single else 1023,
+        mantissa=mantissa,
+        low=low,
+        high=high,
+        flush=flush,
+        least="FLT_MIN" if single else "DBL_MIN",
+        lowest="FLT_MAX" if single else "DBL_MAX",
+        sqrt="sqrtf" if single else "sqrt",
+        horner="\n  ".join(horner),
+    )
+
+
+_PRELUDE = """\
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef {T} T;
+typedef {I} I;
+{isa}
+#define ALIGNED __attribute__((aligned(64)))
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+#define TWICE _Pragma("GCC unroll 2")
+#define LOWEST (-{lowest})
+#define NORMAL {least}
+typedef T V __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+typedef T VU __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+typedef I VI __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+enum {{ W = VECTOR_BYTES/sizeof(T) }};
+
+INLINE V SET1(T x) {{ return x - (V){{0}}; }}
+INLINE V LOAD(const T *p) {{ return *(const V *)p; }}
+INLINE V LOADU(const T *p) {{ return *(const VU *)p; }}
+INLINE void STORE(T *p, V x) {{ *(V *)p = x; }}
+INLINE V CHOOSE(VI c, V a, V b) {{ return (V)((c & (VI)a) | (~c & (VI)b)); }}
+#ifndef MAX  /* the second argument where one is NaN, as on x86 */
+#define MAX(a, b) PLAIN_MAX(a, b)
+#define MIN(a, b) PLAIN_MIN(a, b)
+INLINE V PLAIN_MAX(V a, V b) {{ return CHOOSE(a > b, a, b); }}
+INLINE V PLAIN_MIN(V a, V b) {{ return CHOOSE(a < b, a, b); }}
+#endif
+#ifndef SQRT
+#define SQRT(a) PLAIN_SQRT(a)
+INLINE V PLAIN_SQRT(V a) {{ for (int i = 0; i < W; i++) a[i] = {sqrt}(a[i]); return a; }}
+#endif
+#define MAGIC ((T){magic})  /* adding it leaves the nearest integer in the low mantissa bits */
+#ifndef ROUND
+#define ROUND(a) PLAIN_ROUND(a)
+INLINE V PLAIN_ROUND(V a) {{ V z = a + MAGIC; return z - MAGIC; }}
+#endif
+
+INLINE V EXP2(V x) {{
+#ifdef SCALE
+  V t = MAX(SET1({flush}), x);
+  V n = ROUND(t), f = t - n;
+#else
+  V t = MIN(SET1({high}), MAX(SET1({low}), x));
+  V n = ROUND(t), f = t - n;
+#endif
+  {horner}
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  V y = (V)((VI)p + ((VI)(n + MAGIC) << {mantissa}));
+  y = (V)((VI)y & ~(VI)(x < SET1({low})));
+  return CHOOSE(x < SET1({high}), y, x + SET1(INFINITY));
+#endif
+}}
+
+/* the same for numbers of at most 100, NaN and minus infinity included */
+INLINE V EXP2_SMALL(V x) {{
+#ifdef SCALE
+  return EXP2(x);
+#else
+  V z = MAX(SET1({low}), x) + (MAGIC + {offset}), f = MAX(SET1({low}), x) - (z - (MAGIC + {offset}));
+  {horner}
+  V y = p*(V)((VI)z << {mantissa});  /* z holds n + {offset}, the exponent field of 2^n */
+  return (V)((VI)y & ~(VI)(x < SET1({low})));
+#endif
+}}
+
+/* the inner product in double, in eight partial sums */
+INLINE double INNER(const T *a, const T *b, long n) {{
+  double s[8] = {{0}}, rest = 0;
+  long i = 0;
+  for (; i + 8 <= n; i += 8) UNROLL for (int l = 0; l < 8; l++) s[l] += (double)a[i + l]*(double)b[i + l];
+  for (; i < n; i++) rest += (double)a[i]*(double)b[i];
+  return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
+}}
+/* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
+INLINE double GUARDED(double a, double b) {{ return b == 0 ? 0 : a/b; }}
+INLINE double SMAX(double a, double b) {{ return a > b ? a : b; }}
+INLINE long MOST(long a, long b) {{ return a > b ? a : b; }}
+INLINE long LEAST(long a, long b) {{ return a < b ? a : b; }}
+INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
+
+/* the largest magnitude in rows of D numbers; NaN is passed over */
+INLINE double LARGEST(const T *x, long ld, long D, long rows) {{
+  V most = {{0}};
+  double rest = 0;
+  for (long r = 0; r < rows; r++, x += ld) {{
+    long a = 0;
+    for (; a + W <= D; a += W) {{ V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }}
+    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+  }}
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
+  return rest;
+}}
+/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {{
+  double most = 0;
+  for (long r = 0; r < rows; r++, x += ld) {{
+    V s = {{0}};
+    T rest = 0;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) {{ V y = LOADU(x + a); s = FMA(y, y, s); }}
+    for (; a < D; a++) rest += x[a]*x[a];
+    for (int l = 0; l < W; l++) rest += s[l];
+    most = SMAX(rest, most);
+  }}
+  return sqrt(most + D*(double)NORMAL);
+}}
+
+/* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
+INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
+                  const T *right, long rt, long n) {{
+  TWICE for (long t = 0; t < n; t++) {{
+    V b[16];
+    UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
+    UNROLL for (int r = 0; r < R; r++) {{
+      V a = SET1(left[r*lr + t*lt]);
+      UNROLL for (int c = 0; c < C; c++) acc[r*C + c] = FMA(a, b[c], acc[r*C + c]);
+    }}
+  }}
+}}
+/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
+   block of keys is summed on its own and added once, which is what the error bound counts */
+INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
+                          const int B, long keys) {{
+  V acc[32];
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){{0}};
+  OUTER(R, C, acc, weights, 1, B, values, P, keys);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
+    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}}
+/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
+   full is computed as half a tile */
+INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
+                           long rows, long keys) {{
+  long r = 0;
+  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
+}}
+INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
+                     long keys) {{
+  const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
+  const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
+}}
+#define HALF_TILE ((TILE_KEYS + 1)/2)
+/* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
+   in registers that the sums of the product need */
+#define TILE_FUNCTION static __attribute__((noinline)) void
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+#define QUERY_TILES(TILE, ...) {{ \\
+    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \\
+    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) {{ \\
+      case 4: TILE##_4(__VA_ARGS__, v); break; \\
+      case 3: TILE##_3(__VA_ARGS__, v); break; \\
+      case 2: TILE##_2(__VA_ARGS__, v); break; \\
+      case 1: TILE##_1(__VA_ARGS__, v); break; \\
+    }} \\
+  }}
+/* rows of a matrix, padded with zeros to P features and `all` rows */
+INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long rows, long all) {{
+  for (long r = 0; r < rows; r++) {{
+    memcpy(to + r*P, from + r*ld, D*sizeof(T));
+    if (P > D) memset(to + r*P + D, 0, (P - D)*sizeof(T));
+  }}
+  memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
+}}
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) {{ \\
+    const V a = x[i], b = x[i | s]; \\
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \\
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \\
+  }}
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) {{ EACH_SWAP(SWAP) }}
+#endif
+#endif
+/* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
+INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {{
+  for (long r = 0; r < rows; r += W) {{
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; a + W <= D; a += W) {{
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? LOADU(from + (r + l)*ld + a)*scale : (V){{0}};
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }}
+#endif
+    for (; a < D; a++)
+      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*from[l*ld + a] : 0;
+  }}
+}}
+"""

@@ -1,0 +1,58 @@
+"""The instruction set that kernels are compiled for: this machine's widest, or the one that is asked for."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+
+from projsym.errors import refused
+from projsym.schedules import REGISTERS
+
+VARIABLE = "PROJSYM_ISA"
+_NEEDS = {"avx512": {"avx512f"}, "avx2": {"avx2", "fma"}}
+_WITHOUT = {
+    "avx2": ("-mno-avx512f",),
+    "c": ("-mno-avx512f", "-mno-avx2", "-mno-fma"),
+}
+"""By instruction set, what ``-march=native`` of x86-64 must leave out, so that the kernels' text picks it."""
+
+
+def available() -> tuple[str, ...]:
+    """The instruction sets of `projsym.schedules.REGISTERS` that this CPU runs, the preferred one first."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return ("neon",)
+    flags = _flags()
+    return (*(isa for isa, needed in _NEEDS.items() if needed <= flags), "c")
+
+
+def chosen() -> str:
+    """``$PROJSYM_ISA`` if it is set, else the preferred one; kernels that are loaded already stay.
+
+    Raises ValueError for one that there is not, or that this CPU does not run.
+    """
+    here = available()
+    asked = os.environ.get(VARIABLE)
+    if not asked:
+        return here[0]
+    if asked not in here:
+        what = "which this CPU does not run" if asked in REGISTERS else "which is no instruction set"
+        raise ValueError(refused(VARIABLE, f"{asked!r}, {what}", " or ".join(here)))
+    return asked
+
+
+def flags() -> tuple[str, ...]:
+    """Compiler flags of `chosen`."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return ("-mcpu=native",)
+    isa = chosen()
+    return ("-march=native", *(_WITHOUT.get(isa, ()) if isa != available()[0] else ()))
+
+
+@functools.cache
+def _flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+            return frozenset(next((x for x in f if x.startswith("flags")), "").split())
+    except OSError:
+        return frozenset()
