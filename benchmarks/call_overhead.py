@@ -42,7 +42,8 @@ def raw(name: str, arrays: dict[str, Any], parameter: float) -> Callable[[], int
         a = arrays[x.name]
         words += [pointer(address(a)), pointer(heads(a, q.shape[:1], 2)[1]), word(a.shape[-1])]
     out = np.empty((*q.shape[:2], sizes[entry.outputs[0][1]]), q.dtype)
-    words += [ctypes.c_double(parameter), pointer(address(out)), None, ctypes.c_int(1)]
+    nothing = [pointer(None)] * 4  # no logarithms, no ranges of keys
+    words += [ctypes.c_double(parameter), pointer(address(out)), *nothing, ctypes.c_int(1)]
     function = kernel._function
 
     def call(keep: object = (arrays, out)) -> int:

@@ -216,6 +216,17 @@ def heads(
             yield (head, at), qs[at], ks[seen], bs[seen], vs[seen], place, part
 
 
+def added(mask: Mask | None, lead: tuple[int, ...], n: int, m: int) -> Doubles:
+    """What a mask adds to the scores, (heads, n, m): numbers of pairs and keys, -inf for a hidden pair."""
+    out = np.zeros((math.prod(lead), n, m))
+    if mask is not None:
+        for head, index in enumerate(np.ndindex(lead)):
+            out[head] = _added(mask, lead, index)
+            if mask.key_bias is not None:
+                out[head] += np.broadcast_to(mask.key_bias, (*lead, m))[index]
+    return out
+
+
 def _added(mask: Mask, lead: tuple[int, ...], index: tuple[int, ...]) -> Doubles:
     """What a mask adds to the scores of one head, minus infinity where it hides a pair."""
     shape = (mask.n, mask.m)

@@ -18,6 +18,7 @@
 3. *Products.* Errors ``e_w, e_r`` make ``p_ij`` off by ``e_w (|r| + e_r) + w e_r`` and a rounding.
 4. *Sums.* An addend goes through at most as many additions as there are addends, and 16 roundings more.
 
+A hidden pair has weight 0 in the kernel and here [I.10b]; a number that is added to a score is one more term.
 It is evaluated in float64, whose own rounding enters as ``2**-53`` in the place of ``u`` beside the kernel's;
 a last factor ``1 + 10**-8`` covers the rest for fewer than 10**6 terms. As every step takes absolute values,
 it is some tens of times above what is observed. It is infinite where a kernel may overflow.
@@ -33,7 +34,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from projsym.bound_arguments import added
 from projsym.bounds import forward_bound, lse_bound
+from projsym.masks import Window, resolve
 
 Array = NDArray[Any]
 
@@ -52,6 +55,10 @@ def backward_bound(
     key_bias: Array | None = None,
     g_lse: Array | None = None,
     exp_error: float | None = None,
+    attn_mask: Array | None = None,
+    is_causal: bool = False,
+    window: Window | None = None,
+    kv_lengths: Array | None = None,
 ) -> dict[str, Array]:
     """Bounds on ``|kernel − exact gradient|`` by output name, each of the shape of that output.
 
@@ -60,9 +67,10 @@ def backward_bound(
     {'dq': (8, 16), 'dk': (8, 16), 'dv': (8, 16)}
 
     g (..., n, dv), q (..., n, d), k (..., m, d), v (..., m, dv) or None for the projection, whose values are
-    the keys; one dtype, that of the kernel, and the same leading axes. scale, sigma, key_bias, g_lse as in
-    `projsym.project_backward`. exp_error: relative error of the kernel's ``exp2``; by default the certified
-    one of the C kernels. Errors are those of `forward_bound`. The module docstring has the proof.
+    the keys; one dtype, that of the kernel, and the same leading axes. scale, sigma, key_bias, g_lse and the
+    arguments of the mask as in `projsym.project_backward`. exp_error: relative error of the kernel's
+    ``exp2``; by default the certified one of the C kernels. Errors are those of `forward_bound`. The module
+    docstring has the proof.
 
     Names: dq, dk, then dv, or dscale or dsigma (one a head) and, with a bias, dkey_bias.
     """
@@ -71,18 +79,21 @@ def backward_bound(
         from projsym.codegen.exp2 import certificate  # generation-time packages, not needed otherwise
 
         exp_error = certificate(q.dtype.name).worst
+    mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
+    mask["kv_lengths"] = kv_lengths
     options: dict[str, Any] = {"scale": scale, "sigma": sigma, "key_bias": key_bias, "exp_error": exp_error}
+    options |= mask
     out_error = forward_bound(q, k, values, block=1, **options)
     lse_error = lse_bound(q, k, block=1, **options)
     lead, n, m = q.shape[:-2], q.shape[-2], k.shape[-2]
     count = math.prod(lead)
     heads = [x.reshape(count, *x.shape[len(lead) :]).astype(np.float64) for x in (g, q, k, values)]
-    bias = np.zeros((*lead, m)) if key_bias is None else key_bias
+    bias = added(resolve(lead, n, m, q.dtype, key_bias=key_bias, **mask), lead, n, m)
     upstream = np.zeros((*lead, n)) if g_lse is None else g_lse
-    rows = [x.reshape(count, x.shape[-1]).astype(np.float64) for x in (bias, upstream, out_error, lse_error)]
+    rows = [x.reshape(count, n).astype(np.float64) for x in (upstream, out_error, lse_error)]
     made: list[dict[str, Array]] = []
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-        for parts in zip(*heads, *rows, strict=True):
+        for parts in zip(*heads, bias, *rows, strict=True):
             made.append(
                 _Head(
                     *parts, scale=scale, sigma=sigma, tied=v is None, dtype=q.dtype, exp_error=exp_error
@@ -95,7 +106,7 @@ def backward_bound(
 
 
 class _Head:
-    """The bounds of one head; g (n, dv), q (n, d), k (m, d), v (m, dv), bias (m,), the others (n,)."""
+    """The bounds of one head; g (n, dv), q (n, d), k (m, d), v (m, dv), bias (n, m), the others (n,)."""
 
     def __init__(
         self,

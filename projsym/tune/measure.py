@@ -107,7 +107,7 @@ class _Problem:
             arrays |= {"g": g, "out": out, "lse": lse, "g_lse": np.zeros_like(lse)}
             gradients = GradientGate(g, q, k, v)
             self.check = lambda made: gradients.check(tuple(made), peer=False).equal  # type: ignore[arg-type]
-        self.arrays = {x.name: arrays[x.name] for x in (*self.entry.vectors, *self.entry.scalars)}
+        self.arrays = {x.name: arrays[x.name] for x in self.entry.arrays}
 
     def times(self, rows: Sequence[Row], seconds: float) -> dict[Row, list[float]]:
         """Seconds of every turn, by tile; all are compiled and checked before."""

@@ -37,7 +37,7 @@ for dtype in ("float32", "float64"):
         arrays = {}
         for x in entry.inputs:
             if x.axes:
-                shape = (2, rows[x.axes], features[x.feature]) if x.feature else (2, rows[x.axes])
+                shape = (2, *(rows[a] for a in x.axes), *([features[x.feature]] if x.feature else []))
                 # The last row ends where the allocation does.
                 arrays[x.name] = rng.standard_normal(shape).astype(dtype)
         outputs, status = kernel((2,), arrays, [1.0] * len(entry.parameters))
@@ -45,6 +45,9 @@ for dtype in ("float32", "float64"):
         assert status == unseen, (name, dtype, n, m, d, status)
         if n and m:
             assert all(np.isfinite(o).all() for o in outputs), (name, dtype, n, m, d)
+        ends = np.sort(rng.integers(0, m + 1, (2, 2, n)), axis=0)
+        outputs, _ = kernel((2,), arrays, [1.0] * len(entry.parameters), (), (ends[0].copy(), ends[1].copy()))
+        assert not any(np.isnan(o).any() for o in outputs), (name, dtype, n, m, d)
 print("clean")
 """
 
