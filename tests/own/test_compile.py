@@ -118,7 +118,7 @@ CORRUPTED: list[tuple[str, str, str, Change]] = [
     ("soft_cap", "hyperbolic", "base of the tangent", lets(tanh2, lambda e: tanh2(e / 2))),
     ("soft_cap", "base_two", "base", lets(exp2, lambda e: exp2(2 * e))),
     ("alibi", "online", "no maximum", lets(exp2, lambda e: exp2(e.subs(sp.Symbol("m", real=True), 0)))),
-    ("student", "fold_scale", "scale", on(Dot, lambda n: replace(n, scale=3**(n.axes == "ij") * n.scale))),
+    ("student", "fold_scale", "scale", on(Dot, lambda n: replace(n, scale=(1 + len(n.axes)) * n.scale))),
     ("epanechnikov", "hoist", "support", lets(sp.Max, lambda *e: sum(e))),
 ]  # fmt: skip
 
