@@ -258,20 +258,31 @@ def claims(json_: bool) -> None:
 @cli.command()
 @click.option("--threads", "threads", multiple=True, type=int, help="Repeat for several; default 1 and 2.")
 @click.option("--seconds", default=0.6, show_default=True, help="Timing for each comparison.")
+@click.option("--full", is_flag=True, help="Every size that there is a target for; takes longer.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write bench.json, bench.md and figures to this folder.",
+)
 @as_json
-def bench(threads: tuple[int, ...], seconds: float, json_: bool) -> None:
-    """Time the kernels against NumPy and, where installed, PyTorch and ONNX Runtime."""
-    from projsym.bench import notes, run
-    from projsym.reproduce import bench_table
+def bench(threads: tuple[int, ...], seconds: float, full: bool, out: Path | None, json_: bool) -> None:
+    """Time the kernels against NumPy and, where installed, PyTorch and ONNX Runtime.
 
-    rows = run(threads=threads or None, seconds=seconds, progress=None if json_ else _note)
+    On AMD processors PyTorch is measured twice, as it is and with its MKL made to take its fast path. The
+    files of --out have the machine, the predicted time of every row, and what may hold a peer back.
+    """
+    from projsym.bench import FULL, SHAPES, markdown, result, write
+
+    progress = None if json_ else _note
+    data = result(FULL if full else SHAPES, threads or None, seconds, progress)
+    if out is not None:
+        for path in write(data, out):
+            _note(f"written: {path}")
     if json_:
-        _print_json([r.as_dict() for r in rows])
+        _print_json(data["rows"])
     else:
-        _console().print(bench_table(rows))
-        for line in notes():
-            click.echo(line)
-    _exit(bool(rows) and all(r.agreed for r in rows))
+        click.echo(markdown(data))
+    _exit(bool(data["rows"]) and all(r["verdict"] == "equal" for r in data["rows"]))
 
 
 @cli.command()

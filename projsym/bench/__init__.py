@@ -3,6 +3,20 @@
 from projsym.bench.environment import environment, notes
 from projsym.bench.measure import run
 from projsym.bench.peak import fma_peak, read_bandwidth
-from projsym.bench.rows import SHAPES, Row, Shape
+from projsym.bench.product import markdown, result, write
+from projsym.bench.rows import FULL, SHAPES, Row, Shape
 
-__all__ = ["SHAPES", "Row", "Shape", "environment", "fma_peak", "notes", "read_bandwidth", "run"]
+__all__ = [
+    "FULL",
+    "SHAPES",
+    "Row",
+    "Shape",
+    "environment",
+    "fma_peak",
+    "markdown",
+    "notes",
+    "read_bandwidth",
+    "result",
+    "run",
+    "write",
+]

@@ -11,9 +11,13 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from projsym.errors import CompilerError
+from projsym.runtime import isa
 from projsym.runtime.compiler import find
 
 _PACKAGES = ("projsym", "numpy", "sympy", "python-flint", "torch", "onnxruntime", "onnx", "threadpoolctl")
+
+
+_SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LD_PRELOAD")
 
 
 def environment() -> dict[str, Any]:
@@ -24,6 +28,8 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "compiler": _compiler(),
+        "instructions": isa.chosen(),
+        "threads": {x: os.environ[x] for x in _SETTINGS if x in os.environ},
         "packages": {name: v for name in _PACKAGES if (v := _package(name))},
         "blas": _blas(),
         "notes": notes(),
@@ -38,17 +44,24 @@ def notes() -> list[str]:
             f"OPENBLAS_CORETYPE={core} is set: NumPy's OpenBLAS uses the kernels of that CPU and may run "
             "below its best speed; unset it for a fair comparison."
         )
-    if importlib.util.find_spec("torch") and "AuthenticAMD" in _cpuinfo("vendor_id"):
-        import torch
-
-        if torch.backends.mkl.is_available():
-            found.append(
-                "PyTorch uses Intel MKL, which on AMD processors takes a slower path: the stock build is "
-                "what is measured here, and it is not the most that PyTorch could reach on this CPU."
-            )
+    if mkl_on_amd():
+        found.append(
+            'PyTorch uses Intel MKL, which on AMD processors takes a slower path: "torch" is the stock '
+            'build, and not the most that PyTorch could reach on this CPU; "torch, MKL fixed" is the same '
+            "build with a preloaded library that has MKL take its fast path."
+        )
     if available_cpus() < (os.cpu_count() or 1):
         found.append(f"This process may use {available_cpus()} of the machine's {os.cpu_count()} CPUs.")
     return found
+
+
+def mkl_on_amd() -> bool:
+    """Whether PyTorch is here, uses Intel MKL, and the processor is AMD's."""
+    if not importlib.util.find_spec("torch") or "AuthenticAMD" not in _cpuinfo("vendor_id"):
+        return False
+    import torch
+
+    return bool(torch.backends.mkl.is_available())
 
 
 def cpu_model() -> str:

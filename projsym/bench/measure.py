@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projsym.attention import attention, project
-from projsym.bench import backward, peers
+from projsym.bench import backward
+from projsym.bench import peers as implementations
 from projsym.bench.environment import available_cpus
 from projsym.bench.gate import Agreement, Gate
 from projsym.bench.peak import fma_peak
@@ -32,12 +33,13 @@ def run(
     threads: Iterable[int] | None = None,
     seconds: float = 0.4,
     progress: Progress | None = None,
+    peers: Collection[str] | None = None,
 ) -> list[Row]:
     """Compare `projsym.attention` and `projsym.project` with every peer that is installed.
 
     shapes: by default `SHAPES`. threads: by default 1 and 2, as far as this process has the CPUs.
     seconds: of timing for one shape, kernel and number of threads, all peers together.
-    progress: called with a line before each of these.
+    progress: called with a line before each of these. peers: those to compare with; default: all.
 
     Inputs are standard normal, the same in every run. Ours and the peers use the same number of threads and
     are timed in turns (`interleave`), after `Gate` has passed both outputs; a pair that it did not pass gives
@@ -47,7 +49,7 @@ def run(
     Raises ValueError for a number of threads below 1 or above the CPUs of this process, or for `seconds` that
     is not positive; CompilerError without a C compiler.
     """
-    counts = _counts(threads)
+    counts = thread_counts(threads)
     if not seconds > 0:
         raise ValueError(f"seconds: got {seconds!r}, allowed are positive numbers")
     chosen = list(SHAPES if shapes is None else shapes)
@@ -62,8 +64,8 @@ def run(
                     progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
                 # The rate is the best that is seen all through the run: other load can only lower it.
                 rates[shape.dtype] = max(rates.get(shape.dtype, 0.0), fma_peak(shape.dtype))
-                rows += _compare(kernel, shape, n, (q, k, v), gate, seconds)
-        rows += _gradients(shape, counts, seconds, progress)
+                rows += _compare(kernel, shape, n, (q, k, v), gate, seconds, peers)
+        rows += _gradients(shape, counts, seconds, progress, peers)
     return [_with_fraction(row, row.threads * rates[row.dtype]) for row in rows]
 
 
@@ -76,7 +78,13 @@ def _with_fraction(row: Row, rate: float) -> Row:
     return replace(row, peak_fraction=flops / row.ours_min_s / rate)
 
 
-def _gradients(shape: Shape, counts: list[int], seconds: float, progress: Progress | None) -> list[Row]:
+def _gradients(
+    shape: Shape,
+    counts: list[int],
+    seconds: float,
+    progress: Progress | None,
+    only: Collection[str] | None,
+) -> list[Row]:
     """Rows for the forward pass with gradients."""
     q, k, v = _inputs(shape, "attention")
     g = np.random.default_rng(SEED + 1).standard_normal(q.shape).astype(q.dtype)
@@ -85,9 +93,9 @@ def _gradients(shape: Shape, counts: list[int], seconds: float, progress: Progre
     for n in counts:
         if progress:
             progress(f"{backward.KERNEL} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
-        prepared = {name: make(g, q, k, v) for name, make in backward.peers().items()}
+        prepared = {x: make(g, q, k, v) for x, make in backward.peers().items() if only is None or x in only}
         ours = backward.ours(g, q, k, v)
-        with _kernel_threads(n), peers.limited(n):
+        with _kernel_threads(n), implementations.limited(n):
             own = gate.check(ours(), peer=False)
             others = {name: gate.check(call(), peer=True) for name, call in prepared.items()}
             passed = {name: call for name, call in prepared.items() if others[name].equal}
@@ -103,14 +111,16 @@ def _compare(
     inputs: tuple[Array, Array, Array],
     gate: Gate,
     seconds: float,
+    only: Collection[str] | None,
 ) -> list[Row]:
     """Rows for one cell, a row a peer."""
     q, k, v = inputs
-    ours: peers.Call = partial(attention, q, k, v, backend="c")
+    ours: implementations.Call = partial(attention, q, k, v, backend="c")
     if kernel == "project":
         ours = partial(project, q, k, backend="c")
-    prepared = {name: make(q, k, v, threads) for name, make in peers.available()[0].items()}
-    with _kernel_threads(threads), peers.limited(threads):
+    found = implementations.available()[0]
+    prepared = {x: make(q, k, v, threads) for x, make in found.items() if only is None or x in only}
+    with _kernel_threads(threads), implementations.limited(threads):
         own = gate.check(ours(), peer=False)
         others = {name: gate.check(call(), peer=True) for name, call in prepared.items()}
         times: dict[str, Times] = {}
@@ -169,7 +179,8 @@ def _order(kernel: str, shape: Shape) -> dict[str, Any]:
     return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", shape.keys, shape.features)
 
 
-def _counts(threads: Iterable[int] | None) -> list[int]:
+def thread_counts(threads: Iterable[int] | None) -> list[int]:
+    """The numbers of threads to measure with; ValueError for one that this process has not the CPUs for."""
     cpus = available_cpus()
     if threads is None:
         return [n for n in (1, 2) if n <= cpus]

@@ -53,6 +53,18 @@ SHAPES = (
 )
 """The default set: prefill, one long head, many short ones, the size of a small translation model, double."""
 
+FULL = (
+    *SHAPES,
+    Shape(1, 1024, 1024, 64),
+    Shape(1, 4096, 4096, 64),
+    Shape(8, 20, 20, 32),
+    *(Shape(2, 1024, 1024, d) for d in (32, 80, 96, 128, 256)),
+    *(Shape(2, 512, 512, d, "float64") for d in (32, 128)),
+    Shape(32, 1, 8192, 128),
+    Shape(8, 1, 32768, 64),
+)
+"""Every size that there is a target for: other widths, and one query against long keys (decoding)."""
+
 
 @dataclass(frozen=True)
 class Row:

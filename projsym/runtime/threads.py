@@ -7,8 +7,9 @@ import os
 from projsym.errors import refused
 from projsym.runtime import host
 
-SMALL = 200_000
-"""Multiplications that one thread does in about the time that OpenMP takes to wake another."""
+SMALL = 2_000_000
+"""Multiplications that one thread does in 50 to 100 µs: with less to do, waking a second one, which takes
+tens of microseconds once it sleeps, costs more than it brings."""
 
 _chosen: int | None = None
 _used_here = False

@@ -1,0 +1,64 @@
+"""What a row should take, from symbolic counts and the machine's measured rates.
+
+A model, not a bound: all arithmetic at the multiply-add rate, no time for packing, memory traffic hidden
+behind arithmetic or the other way round, whichever is longer. What it leaves out shows as a prediction that
+is too short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from projsym.bench import backward
+from projsym.codegen.exp2 import coefficients
+
+H, n, m, d = sp.symbols("H n m d", positive=True, integer=True)
+size = sp.Symbol("bytes", positive=True)
+degree = sp.Symbol("p", positive=True, integer=True)
+
+SLOTS = degree + 8
+"""Instructions of an exponential that take a multiply-add's place: the polynomial, range reduction, scaling,
+and the comparison, addition and two moves of the pair around it."""
+
+PAIRS = H * n * m
+FLOPS: dict[str, sp.Expr] = {
+    "attention": 4 * PAIRS * d,
+    "project": 4 * PAIRS * d,
+    backward.KERNEL: 2 * backward.CONTRACTIONS * PAIRS * d,
+}
+"""Of the contractions: two forward, seven with gradients; a multiply-add is two."""
+EXPONENTIALS: dict[str, sp.Expr] = {"attention": PAIRS, "project": PAIRS, backward.KERNEL: 2 * PAIRS}
+BYTES: dict[str, sp.Expr] = {
+    "attention": size * H * d * (2 * n + 2 * m),
+    "project": size * H * d * (2 * n + m),
+    backward.KERNEL: size * H * d * (6 * n + 6 * m),
+}
+"""Arrays read and written once: keys that are values are read once [IV.3]."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Counts and time of one call."""
+
+    flops: int
+    exponentials: int
+    bytes: int
+    seconds: float
+
+
+def predict(
+    kernel: str, shape: tuple[int, int, int, int], dtype: str, fma_rate: float, bandwidth: float
+) -> Prediction:
+    """The prediction for a kernel of the benchmark.
+
+    fma_rate: flops a second of all threads together. bandwidth: bytes a second of them together.
+    Raises KeyError for a kernel that is not in `FLOPS`.
+    """
+    values: dict[Any, int] = dict(zip((H, n, m, d), shape, strict=True))
+    values |= {size: 4 if dtype == "float32" else 8, degree: len(coefficients(dtype)) - 1}
+    flops, exponentials, traffic = (int(table[kernel].subs(values)) for table in (FLOPS, EXPONENTIALS, BYTES))
+    arithmetic = flops + 2 * exponentials * int(SLOTS.subs(values))
+    return Prediction(flops, exponentials, traffic, max(arithmetic / fma_rate, traffic / bandwidth))

@@ -1,0 +1,81 @@
+"""The benchmark's files: predictions, the machine, refused rows, PyTorch with and without its fast path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projsym.bench import FULL, SHAPES, Shape, backward, fixed, markdown, product, result, write
+from projsym.bench.predict import FLOPS, predict
+
+TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Any]:
+    return result(TINY, [1], 0.01)
+
+
+def test_every_row_has_a_prediction(data: dict[str, Any]) -> None:
+    assert {r["kernel"] for r in data["rows"]} == set(FLOPS)
+    for r in data["rows"]:
+        assert r["predicted_s"] > 0
+        assert r["prediction_error"] == r["predicted_s"] / r["ours_min_s"] - 1
+    assert data["fma_flops_per_s"].keys() == {"float32", "float64"} and data["read_bytes_per_s"]["1"] > 0
+
+
+def test_counts() -> None:
+    """(2, 5, 7, 8) in float32 by hand: 70 pairs, two contractions of 16 flops, a polynomial of degree 6."""
+    p = predict("project", (2, 5, 7, 8), "float32", 1e9, 1e9)
+    assert (p.flops, p.exponentials, p.bytes) == (70 * 32, 70, 4 * 2 * 8 * (5 + 5 + 7))
+    assert p.seconds == (70 * 32 + 2 * 70 * (6 + 8)) / 1e9
+    assert predict("project", (2, 5, 7, 8), "float32", 1e18, 1e9).seconds == p.bytes / 1e9
+    assert predict("attention", (2, 5, 7, 8), "float32", 1e9, 1e9).bytes == 4 * 2 * 8 * (5 + 5 + 7 + 7)
+    assert predict(backward.KERNEL, (2, 5, 7, 8), "float32", 1e9, 1e9).flops == 70 * 7 * 16
+    for shape in FULL:
+        flops = predict("attention", shape.sizes, shape.dtype, 1e9, 1e9).flops
+        assert flops == shape.flops
+
+
+def test_files(data: dict[str, Any], tmp_path: Path) -> None:
+    paths = write(data, tmp_path / "new")
+    assert [p.name for p in paths] == ["bench.json", "bench.md", "roofline.svg", "ratio.svg", "error.svg"]
+    assert json.loads(paths[0].read_text()) == json.loads(json.dumps(data))
+    text = paths[1].read_text()
+    assert data["environment"]["cpu"] in text and data["environment"]["compiler"] in text
+    assert all(note in text for note in data["environment"]["notes"])
+    assert text.count("\n| ") == len(data["rows"]) + 2
+    assert all("<svg" in p.read_text() for p in paths[2:])
+
+
+def test_a_refused_row_has_no_time(data: dict[str, Any], tmp_path: Path) -> None:
+    times = ("ours_min_s", "peer_min_s", "ratio_min", "ratio_median", "peak_fraction", "prediction_error")
+    row = data["rows"][0] | dict.fromkeys(times) | {"verdict": "refused: numpy beyond the error bound"}
+    changed = data | {"rows": [row]}
+    assert "| refused: numpy beyond the error bound |" in markdown(changed)
+    write(changed, tmp_path)
+
+
+def test_the_fix_runs_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forced, whatever the processor: rows come back from the other process under their own name."""
+    monkeypatch.setattr(fixed, "mkl_on_amd", lambda: False)
+    assert fixed.rows(TINY, [1], 0.01) == []
+    monkeypatch.setattr(fixed, "mkl_on_amd", lambda: True)
+    rows = fixed.rows(TINY[:1], [1], 0.01)
+    assert {r.peer for r in rows} == {fixed.PEER} and {r.kernel for r in rows} == set(FLOPS)
+    assert all(r.agreed and r.shape == TINY[0].sizes for r in rows)
+
+
+def test_a_process_that_fails_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixed, "mkl_on_amd", lambda: True)
+    monkeypatch.setattr(fixed, "_CODE", "raise SystemExit('no such luck')")
+    with pytest.raises(RuntimeError, match="the rows of torch, MKL fixed failed:\nno such luck"):
+        fixed.rows(TINY, [1], 0.01)
+
+
+def test_shapes() -> None:
+    assert set(SHAPES) < set(FULL) and len(set(FULL)) == len(FULL)
+    assert product.result.__defaults__ == (None, None, 0.4, None)
