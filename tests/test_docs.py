@@ -54,7 +54,13 @@ def test_python_blocks_run(
 
 
 def test_pages_with_code_are_found() -> None:
-    assert {"prove_a_theorem", "audit_a_model", "check_in_ci", "drag_the_query"} <= {p.stem for p in DOCS}
+    assert {
+        "write_your_own_attention",
+        "prove_a_theorem",
+        "audit_a_model",
+        "check_in_ci",
+        "drag_the_query",
+    } <= {p.stem for p in DOCS}
 
 
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda p: p.stem)

@@ -56,8 +56,9 @@ def enclose(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Centres and radii, in float64 and rounded outward, of every output of a program for one head.
 
-    inputs: by name, arrays (n, d), (m, d), (n,), (m,) of `dtype`, and parameters as floats. exp_error,
-    tanh_error: relative and absolute error of the functions, by default those certified for the C kernels.
+    inputs: by name, arrays (n, d), (m, d), (n,), (m,) of `dtype`, or nested lists of balls that hold the
+    inputs; parameters as floats. Queries see all keys. exp_error, tanh_error: relative and absolute error of
+    the functions, by default those certified for the C kernels.
     A radius is infinite where an operation may divide by zero or take the root or logarithm of what is not
     positive. ValueError for a statement that it does not know.
     """
@@ -312,7 +313,7 @@ class _Run:
 
 
 def _exact(x: Any) -> arb:
-    return arb(fmpq(*float(x).as_integer_ratio()))
+    return x if isinstance(x, arb) else arb(fmpq(*float(x).as_integer_ratio()))
 
 
 def _sizes(terms: Any) -> arb:

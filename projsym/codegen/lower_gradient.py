@@ -9,6 +9,7 @@ summed apart and subtracted after.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -146,7 +147,9 @@ class _Gradients(_Lowering):
     def put(self, e: sp.Expr) -> sp.Expr:
         """An expression with the names of shared functions in it."""
         powers = {
-            p: self.functions[f] ** -p.exp for p in e.atoms(sp.Pow) if (f := reciprocal(p)) in self.functions
+            p: self.functions[f] ** (p.exp / f.exp)
+            for p in e.atoms(sp.Pow)
+            if (f := reciprocal(p)) is not None and f in self.functions
         }
         return e.xreplace(powers | self.functions)
 
@@ -174,8 +177,10 @@ class _Gradients(_Lowering):
 
 
 def reciprocal(p: sp.Pow) -> sp.Expr | None:
-    """``1/x`` for a power ``x**-n`` of a sum, whole `n`: the division that all such powers share."""
-    return 1 / p.base if p.base.is_Add and p.exp.is_Integer and p.exp < 0 else None
+    """What negative powers of a sum share: ``1/x``, or where they are odd halves, ``1/sqrt(x)``."""
+    if not (p.base.is_Add and (2 * p.exp).is_Integer and p.exp < 0):
+        return None
+    return 1 / p.base if p.exp.is_Integer else p.base ** sp.Rational(-1, 2)
 
 
 def _parameter(g: Generator) -> bool:
@@ -190,11 +195,13 @@ def factored(e: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     }
     e = e.xreplace(letters)
     back = {s: x for x, s in letters.items()}
-    below = {p.base for p in e.atoms(sp.Pow) if p.exp.is_number and p.exp.is_negative}
-    for n, base in enumerate(sorted(below, key=sp.default_sort_key)):
+    powers = [p for p in e.atoms(sp.Pow) if p.exp.is_Rational and p.exp < 0]
+    for n, base in enumerate(sorted({p.base for p in powers}, key=sp.default_sort_key)):
+        own = [p for p in powers if p.base == base]
+        unit = sp.Rational(1, math.lcm(*[int(p.exp.q) for p in own]))
         inverse = sp.Symbol(f"I{n}", positive=base.is_positive)
-        e = e.xreplace({p: inverse**-p.exp for p in e.atoms(sp.Pow) if p.base == base and p.exp.is_negative})
-        back[inverse] = 1 / base.xreplace(back)
+        e = e.xreplace({p: inverse ** (-p.exp / unit) for p in own})
+        back[inverse] = base.xreplace(back) ** -unit
     number, factors = sp.factor_list(e)
     out: list[sp.Expr] = []
     for f, power in factors:

@@ -10,6 +10,6 @@ from projsym.algebra.scalars import ScalarFamily, inner, norm2
 from projsym.derivations.notation import i, j, k, q, v
 
 from .attention import OwnAttention
-from .compile import compile
+from .build import compile
 
 __all__ = ["OwnAttention", "ScalarFamily", "compile", "i", "inner", "j", "k", "norm2", "q", "v"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from projsym.derivations.notation import k
 from projsym.errors import refused
+from projsym.masks import Mask, resolve
 from projsym.runtime import arguments as check
 from projsym.runtime.layout import Array
 
@@ -24,20 +25,29 @@ Made = tuple[dict[str, Array], dict[str, float], tuple[int, ...]]
 class Arguments:
     """Checks against one form."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, mask: Any) -> None:
+        self.causal, self.window = mask == "causal", None if mask in ("causal", None) else mask
         self.form, self.tied = form, form.values is k
         self.scalars = {b.name: ("i", b.positive) for b in form.query_scalars}
         self.scalars |= {b.name: ("j", b.positive) for b in form.key_scalars}
         self.parameters = {p.name: bool(p.is_positive) for p in form.parameters}
 
     def public(self, name: str) -> str:
-        """The public name of an input, or of the argument whose gradient an output is."""
-        if name in ("g", "out", "lse", "mass", "g_lse", "g_mass") or name in self.scalars:
-            return name
-        name = name.removeprefix("d") if name not in PUBLIC else name
+        """The public name of an input."""
         return PUBLIC.get(name, name)
 
-    def forward(self, query: Any, key: Any, value: Any, given: Mapping[str, Any]) -> Made:
+    def gradient(self, output: str) -> str:
+        """The public name of the argument whose gradient an output is."""
+        return self.public(output.removeprefix("d"))
+
+    def masked(self, arrays: Mapping[str, Array], lead: tuple[int, ...], past: int) -> Mask | None:
+        """Which keys each query sees; None: all."""
+        if not (self.causal or self.window):
+            return None
+        a, m = arrays["q"], arrays["k"].shape[-2]
+        return resolve(lead, a.shape[-2], m, a.dtype, is_causal=self.causal, window=self.window, past=past)
+
+    def forward(self, query: Any, key: Any, value: Any, given: Mapping[str, Any], past: int = 0) -> Made:
         """The arguments of a forward call."""
         arrays = {"q": check.array("query", query, 2), "k": check.array("key", key, 2)}
         a, b = arrays["q"], arrays["k"]
@@ -50,19 +60,22 @@ class Arguments:
             c = arrays["v"] = check.array("value", value, 2)
             check.same_dtype("query", a, "value", c)
             check.length("key", "value", c, -2, b.shape[-2], f"(..., {b.shape[-2]}, dv)")
+        if isinstance(past, bool) or not isinstance(past, int) or past < 0:
+            raise ValueError(refused("past", repr(past), "an integer of at least 0"))
         parameters = self.named(given)
         lengths = {"i": a.shape[-2], "j": b.shape[-2]}
         for name, (axis, positive) in self.scalars.items():
-            arrays[name] = self.number(name, given, lengths[axis], a, positive, axis)
+            first = past if axis == "i" else 0
+            arrays[name] = self.number(name, given, first, lengths[axis], a, positive, axis)
         cores = {self.public(x): y.shape[: -1 if x in self.scalars else -2] for x, y in arrays.items()}
         return arrays, parameters, check.leading(cores)
 
     def backward(
         self, g: Any, query: Any, key: Any, value: Any, out: Any, saved: Any, g_saved: Any,
-        given: Mapping[str, Any], saves: str,
+        given: Mapping[str, Any], saves: str, past: int,
     ) -> Made:  # fmt: skip
         """The arguments of a backward call."""
-        arrays, parameters, _ = self.forward(query, key, value, given)
+        arrays, parameters, _ = self.forward(query, key, value, given, past)
         a = arrays["q"]
         lead, n, width = a.shape[:-2], a.shape[-2], arrays["k" if self.tied else "v"].shape[-1]
         rows = {"g": (g, 2), "out": (out, 2), saves: (saved, 1)}
@@ -103,14 +116,21 @@ class Arguments:
         return {x: check.real(x, given[x], positive) for x, positive in self.parameters.items()}
 
     def number(
-        self, name: str, given: Mapping[str, Any], length: int, query: Array, positive: bool, axis: str
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        first: int,
+        length: int,
+        query: Array,
+        positive: bool,
+        axis: str,
     ) -> Array:
         """Numbers of queries or keys, positions counted where they are not given."""
         if name not in given:
             limit = 2 ** (np.finfo(query.dtype).nmant + 1)
-            if length > limit:
-                raise ValueError(refused(name, f"{length} positions", f"at most {limit} in {query.dtype}"))
-            return np.arange(length, dtype=query.dtype)
+            if first + length > limit:
+                raise ValueError(refused(name, f"{first + length} positions", f"{limit} in {query.dtype}"))
+            return np.arange(first, first + length, dtype=query.dtype)
         x = check.array(name, given[name], 1)
         check.same_dtype("query", query, name, x)
         if x.shape[-1] != length and not (axis == "i" and x.shape[-1] == 1):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from projsym.attention import Backend
 from projsym.errors import refused
+from projsym.masks import Mask
 from projsym.proof.prove import Proof
 from projsym.runtime import arguments as check
 from projsym.runtime.dispatch import Kernel, make
@@ -26,22 +27,24 @@ Sizes = tuple[tuple[str, int], ...]
 class OwnAttention:
     """Attention with one weight; made by :func:`projsym.compile`, never by hand.
 
-    form: what was read. positivity: the sign of the weight. proofs: of the forward and the backward theorem.
+    form: what was read. mask: which keys a query sees. positivity: the sign of the weight. proofs: of the
+    forward and the backward theorem.
     """
 
     def __init__(
         self,
         form: Form,
+        mask: Any,
         positivity: Positivity,
         proofs: tuple[Proof, Proof],
         forward: Sources,
         backward: Sources,
     ) -> None:
-        self.form, self.positivity, self.proofs = form, positivity, proofs
+        self.form, self.mask, self.positivity, self.proofs = form, mask, positivity, proofs
         self.sources = {"forward": forward, "backward": backward}
         self._entries = {x: s.entry() for x, s in self.sources.items()}
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
-        self._arguments = Arguments(form)
+        self._arguments = Arguments(form, mask)
 
     @property
     def saves(self) -> str:
@@ -56,6 +59,7 @@ class OwnAttention:
         value: ArrayLike | None = None,
         *,
         return_saved: bool = False,
+        past: int = 0,
         backend: Backend = None,
         **given: Any,
     ) -> Any:
@@ -66,15 +70,17 @@ class OwnAttention:
         numbers; numbers of a key as arrays (..., m), of a query (..., n) or (..., 1), of the dtype of the
         query; positions are optional (`query_position`, `key_position`, by default 0, 1, …).
         return_saved: also return `saves`, shape (..., n), which `backward` needs.
+        past: how many keys came before the first query: positions of queries, and the mask, start there.
 
         A query without keys, or that has no key with a positive weight, gets 0, and saves what an empty sum
         is: mass 0, lse -inf. Raises TypeError or ValueError naming the argument; ValueError for NaN or
         infinity in it; OverflowError if a row cannot be normalised in the range of the dtype; CompilerError
         for backend "c" without a compiler.
         """
-        arrays, parameters, lead = self._arguments.forward(query, key, value, given)
-        (out, saved), status = self._run("forward", arrays, parameters, lead, backend)
-        if status or not self._normalised(out, saved, arrays):
+        arrays, parameters, lead = self._arguments.forward(query, key, value, given, past)
+        mask = self._arguments.masked(arrays, lead, past)
+        (out, saved), status = self._run("forward", arrays, parameters, lead, backend, mask)
+        if status and not self._normalised(out, saved, arrays, mask):
             self._explain(arrays)
         return (out, saved) if return_saved else out
 
@@ -88,6 +94,7 @@ class OwnAttention:
         saved: ArrayLike,
         *,
         g_saved: ArrayLike | None = None,
+        past: int = 0,
         backend: Backend = None,
         **given: Any,
     ) -> dict[str, Array]:
@@ -106,15 +113,16 @@ class OwnAttention:
         a weight has no derivative (a root of zero).
         """
         arrays, parameters, lead = self._arguments.backward(
-            g, query, key, value, out, saved, g_saved, given, self.saves
+            g, query, key, value, out, saved, g_saved, given, self.saves, past
         )
-        outputs, _ = self._run("backward", arrays, parameters, lead, backend)
+        mask = self._arguments.masked(arrays, lead, past)
+        outputs, _ = self._run("backward", arrays, parameters, lead, backend, mask)
         made: dict[str, Array] = {}
         entry = self._entries["backward"]
         for (name, _), axes, a in zip(entry.outputs, entry.output_axes, outputs, strict=True):
             if a.size and not np.isfinite(a).all():
                 self._explain(arrays)
-            made[self._arguments.public(name)] = self._arguments.shaped(name, axes, a, arrays, given)
+            made[self._arguments.gradient(name)] = self._arguments.shaped(name, axes, a, arrays, given)
         return made
 
     def _run(
@@ -124,6 +132,7 @@ class OwnAttention:
         parameters: dict[str, float],
         lead: tuple[int, ...],
         backend: Any,
+        mask: Mask | None,
     ) -> tuple[list[Array], int]:
         entry: OwnEntry = self._entries[which]
         widths = {x.feature: arrays[x.name].shape[-1] for x in entry.vectors}
@@ -141,7 +150,9 @@ class OwnAttention:
         if key not in self._kernels:
             self._kernels[key] = make(entry, dtype, sizes, backend)
         wanted = {x.name: arrays[x.name] for x in entry.inputs if x.axes}
-        outputs, status = self._kernels[key](lead, wanted, [parameters[x.name] for x in entry.parameters])
+        values = [parameters[x.name] for x in entry.parameters]
+        ranges = None if mask is None else mask.ranges
+        outputs, status = self._kernels[key](lead, wanted, values, ranges=ranges)
         if status < 0:
             raise MemoryError(f"{entry.name}: no memory for queries of shape {arrays['q'].shape}")
         whole = [a for a in outputs if a is not None]
@@ -149,14 +160,14 @@ class OwnAttention:
             a[..., :0] if f in narrow else a for (_, f), a in zip(entry.outputs, whole, strict=True)
         ], status
 
-    def _normalised(self, out: Array, saved: Array, arrays: dict[str, Array]) -> bool:
-        """Whether every row could be normalised: none without weight where every weight is positive."""
-        if not saved.size:
-            return True
-        empty = -math.inf if self.form.exponential else 0.0
-        if self.positivity.strict and arrays["k"].shape[-2] and (saved == empty).any():
+    def _normalised(self, out: Array, saved: Array, arrays: dict[str, Array], mask: Mask | None) -> bool:
+        """Whether every row could be normalised: none without weight that sees a key with a positive one."""
+        if np.isnan(saved).any() or (saved == math.inf).any() or not np.isfinite(out).all():
             return False
-        return bool(np.isfinite(saved).all() or (saved == empty).any()) and not np.isnan(saved).any()
+        empty = saved == (-math.inf if self.form.exponential else 0.0)
+        if mask is not None:
+            empty = empty & ~np.broadcast_to(mask.blind(), empty.shape)
+        return not (self.positivity.strict and arrays["k"].shape[-2] and empty.any())
 
     def _explain(self, arrays: dict[str, Array]) -> None:
         """Raise the error behind numbers that are not finite."""

@@ -24,6 +24,7 @@ def explained(own: OwnAttention) -> str:
         f"sign      {sign}, read off the weight as it is written",
         f"support   {own.positivity.support}",
         f"sums      {merge}; a query saves {own.saves}",
+        f"mask      {'every query sees all keys' if own.mask is None else own.mask} [I.10m, I.10w]",
         "",
     ]
     for proof in own.proofs:

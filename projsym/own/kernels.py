@@ -89,10 +89,10 @@ class OwnEntry(Entry):
 
 
 def _named(make: Callable[[], Any]) -> Any:
-    """What `make` gives; what a printer or the normal form refuses as the error of the whole."""
+    """What `make` gives; what a printer refuses as the error of the whole."""
     try:
         return make()
-    except (Unprintable, TypeError) as e:
+    except Unprintable as e:
         raise LoweringError(f"weight: {e}") from e
 
 

@@ -6,7 +6,7 @@ A weight that is one exponential has those of the committed kernels, [IV.6] and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import sympy as sp
@@ -55,7 +55,7 @@ def forward(name: str, form: Form) -> Theorem:
         yield by(saved), total(lambda j: (weight(j) / mass) * form.values[j])
         yield by(distributivity), (1 / mass) * total(lambda j: weight(j) * form.values[j])
 
-    given = (supported(form, z), saved)
+    given = (supported(z), saved)
     return build(PREFIX + name, f"Attention of your own: {name}", given, chain)
 
 
@@ -123,29 +123,25 @@ def backward(name: str, form: Form, fixed: Collection[str]) -> Theorem:
             ),
         )  # fmt: skip
 
-    given = (supported(form, total(sum_of, QUERIES), sum_of), *saved)
+    at = sp.Dummy("i", integer=True)
+    given = (supported(sum_of(at), at), *saved)
     return build(PREFIX + name, f"Backward of {name}", given, chain)
 
 
-def supported(form: Form, z: Any, each: Callable[[Any], Any] | None = None) -> Domain:
-    """Every query has a key with a positive weight: where the mean is defined."""
-    values = "the weights of a query do not add to 0"
+def supported(weights: Any, query: sp.Symbol | None = None) -> Domain:
+    """The sum of the weights is positive, of every query where `query` is its index in the sum."""
 
     def make(instance: Instance) -> None:
-        """Take the letters of the first instance of a sequence at which all sums are positive."""
+        """Take the letters of the first instance of a sequence at which that is so."""
         before, ctx.prec = ctx.prec, oracle.PRECISION
         try:
             for n in range(_TRIES):
                 trial = Instance(1000 * instance.seed + n, instance.span)
                 trial.scalars |= instance.scalars
                 evaluate = Evaluator(trial, {})
-                if each is None:
-                    good = evaluate.scalar(z, {}) > 0
-                else:
-                    at = sp.Dummy("i", integer=True)
-                    members = [(QUERIES.name, r) for r in range(trial.size(QUERIES.name))]
-                    good = all(evaluate.scalar(each(at), {at: m}) > 0 for m in members)
-                if good:
+                members = range(trial.size(QUERIES.name) if query else 1)
+                places = [{query: (QUERIES.name, r)} if query else {} for r in members]
+                if all(evaluate.scalar(weights, place) > 0 for place in places):
                     instance.drawn |= trial.drawn
                     instance.fixed_sizes |= trial.fixed_sizes
                     instance.fixed_dimensions |= trial.fixed_dimensions
@@ -153,4 +149,4 @@ def supported(form: Form, z: Any, each: Callable[[Any], Any] | None = None) -> D
         finally:
             ctx.prec = before
 
-    return Domain("support", values, make)
+    return Domain("support", "the weights of a query do not add to 0", make)

@@ -7,9 +7,10 @@ from typing import Any
 
 from projsym.algebra.terms import VectorFamily
 from projsym.codegen.kernel import required
-from projsym.codegen.lower import LoweringError
 from projsym.derivations.notation import k, v
 from projsym.errors import refused
+from projsym.masks import Window
+from projsym.masks import _window as check_window
 
 from .attention import OwnAttention
 from .form import read
@@ -23,6 +24,7 @@ def compile(
     *,
     score: Any = None,
     value: VectorFamily = v,
+    mask: str | Window | None = None,
     fixed: Collection[str] = (),
     name: str = "own",
 ) -> OwnAttention:
@@ -38,6 +40,8 @@ def compile(
     (each a `ScalarFamily`), and of parameters (any other symbols; one declared positive must be). See
     `projsym.own`.
     score: in place of `weight`, its logarithm. value: ``v``, or ``k`` where the keys are the values.
+    mask: "causal", or a window ``(left, right)``: the keys that a query sees, as in `projsym.masks`; the
+    kernels look at no others.
     fixed: names of arguments that get no gradient, which saves its pass over all pairs.
     name: of the kernels, an identifier.
 
@@ -56,6 +60,8 @@ def compile(
         raise ValueError(refused("value", repr(value), "projsym.own.v, or projsym.own.k"))
     if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
         raise ValueError(refused("name", repr(name), "an ASCII identifier"))
+    if mask is not None and mask != "causal":
+        check_window(mask)
     form = read("score", score, value) if weight is None else read("weight", weight, value)
     known = {x.name for x in (*form.parameters, *form.query_scalars, *form.key_scalars)}
     if unknown := sorted(set(fixed) - known):
@@ -63,13 +69,10 @@ def compile(
             refused("fixed", unknown, f"names in the weight: {', '.join(sorted(known)) or 'none'}")
         )
     sign = positivity(form)
-    try:
-        theorems = forward(name, form), backward(name, form, fixed)
-    except TypeError as e:
-        raise LoweringError(f"weight: {e}") from e
+    theorems = forward(name, form), backward(name, form, fixed)
     proofs = required(theorems[0]), required(theorems[1])
     rows = tuple(b.name for b in form.query_scalars)
     made = kernels(*theorems, name, rows)
     for sources in made:
         sources.text("c/float32")
-    return OwnAttention(form, sign, proofs, *made)
+    return OwnAttention(form, mask, sign, proofs, *made)
