@@ -16,7 +16,7 @@ from projsym.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from projsym.folding import Folded, fold
-    from projsym.own.compile import compile
+    from projsym.own import compile
 
 __version__ = "0.1.0"
 
