@@ -314,6 +314,15 @@ def test_threads_and_neighbours_do_not_change_a_bit() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(again, results[0], strict=True))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_hidden_key_does_not_raise_the_maximum(backend: str) -> None:
+    """Scores in the hundreds beside the diagonal would leave nothing of the weights that a query sees."""
+    q, k, v = normal(2, 50, 8), normal(2, 50, 8, seed=1), normal(2, 50, 8, seed=2)
+    k[:, 30:] *= 200
+    agrees(backend, q, k, v, is_causal=True)
+    agrees(backend, q, k, v, kv_lengths=[31, 50], window=(50, 0))
+
+
 Q, K, V = normal(2, 4, 3, 4), normal(2, 4, 5, 4, seed=1), normal(2, 4, 5, 6)
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"attn_mask": np.ones((3, 5), int)}, TypeError, r"attn_mask: given int64 array; allowed: booleans"),

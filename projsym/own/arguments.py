@@ -33,11 +33,12 @@ class Arguments:
         self.parameters = {p.name: bool(p.is_positive) for p in form.parameters}
 
     def public(self, name: str) -> str:
-        """The public name of an input, or of the argument whose gradient an output is."""
-        if name in ("g", "out", "lse", "mass", "g_lse", "g_mass") or name in self.scalars:
-            return name
-        name = name.removeprefix("d") if name not in PUBLIC else name
+        """The public name of an input."""
         return PUBLIC.get(name, name)
+
+    def gradient(self, output: str) -> str:
+        """The public name of the argument whose gradient an output is."""
+        return self.public(output.removeprefix("d"))
 
     def masked(self, arrays: Mapping[str, Array], lead: tuple[int, ...], past: int) -> Mask | None:
         """Which keys each query sees; None: all."""

@@ -122,7 +122,7 @@ class OwnAttention:
         for (name, _), axes, a in zip(entry.outputs, entry.output_axes, outputs, strict=True):
             if a.size and not np.isfinite(a).all():
                 self._explain(arrays)
-            made[self._arguments.public(name)] = self._arguments.shaped(name, axes, a, arrays, given)
+            made[self._arguments.gradient(name)] = self._arguments.shaped(name, axes, a, arrays, given)
         return made
 
     def _run(

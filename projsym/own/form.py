@@ -19,7 +19,8 @@ from projsym.proof.certificate import Sign, sign
 
 POSITION = {i: "query_position", j: "key_position"}
 RESERVED = re.compile(
-    r"[qkvg]|out|lse|mass|g_lse|g_mass|key|query|value|saved|past|backend|np|[fws]\d+|D.*|_.*"
+    r"[qkvg]|out|lse|mass|g_lse|g_mass|(q|k|v|g|out)_(q|k|v|out)|key|query|value|saved|g_saved|return_saved|past"
+    r"|backend|np|[fws]\d+|D.*|_.*"
 )
 """Names that kernels or the functions have for something else."""
 _ALLOWED = (
@@ -223,6 +224,8 @@ class _Names:
         for name in names:
             if names.count(name) > 1:
                 raise LoweringError(f"{what}: the name {name!r} stands for two things")
+            if name.startswith("d") and name[1:] in {*names, "q", "k", "v"}:
+                raise LoweringError(f"{what}: the name {name!r} is that of the gradient of {name[1:]!r}")
 
     def member(self, name: str, positive: Any, at: sp.Symbol) -> sp.Expr:
         family = self.families[at].setdefault(name, ScalarFamily(name, bool(positive)))

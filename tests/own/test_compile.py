@@ -42,6 +42,8 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("another index", sp.exp(x - sp.Symbol("l", integer=True)), LoweringError, "the index l"),
     ("a family elsewhere", sp.exp(x + other[sp.Symbol("l", integer=True)]), LoweringError, r"other\[l\]"),
     ("a name that is taken", sp.exp(sp.Symbol("lse", real=True) * x), LoweringError, "the name 'lse'"),
+    ("a name of a gradient", sp.exp(a * x + ScalarFamily("da")[j]), LoweringError, "the gradient of 'a'"),
+    ("a name of a product", sp.exp(sp.Symbol("k_k", real=True) * x), LoweringError, "the name 'k_k'"),
     ("a name that is no identifier", sp.exp(sp.Symbol("τ") * x), LoweringError, "the name 'τ'"),
     ("a keyword", sp.exp(sp.Symbol("lambda") * x), LoweringError, "the name 'lambda'"),
     ("two things of a name", sp.exp(sp.Symbol("other") * x + other[j]), LoweringError, "two things"),
