@@ -101,8 +101,15 @@ class OwnAttention:
         """Gradients of a loss with respect to every argument, by name: "query", "key", "value", and those of
         the weight that were not fixed.
 
-        >>> out, saved = f(q, k, v, return_saved=True, slope=0.5)
-        >>> f.backward(g, q, k, v, out, saved, slope=0.5)["slope"]      # of sum(g * out), one number a head
+        >>> import sympy as sp
+        >>> import projsym
+        >>> from projsym.own import inner, j, k, q
+        >>> f = projsym.compile(sp.exp(sp.Symbol("scale") * inner(q, k[j])))
+        >>> query, key, value, g = np.random.default_rng(0).standard_normal((4, 2, 5, 4))
+        >>> out, saved = f(query, key, value, return_saved=True, scale=0.5)
+        >>> made = f.backward(g, query, key, value, out, saved, scale=0.5)    # of sum(g * out)
+        >>> made["scale"].shape             # one number a head
+        (2,)
 
         g (..., n, dv): gradient with respect to `out`; g_saved (..., n): with respect to `saved`, None where
         the loss does not use it. Other arguments are those of the forward pass, but leading axes do not

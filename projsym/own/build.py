@@ -30,10 +30,15 @@ def compile(
 ) -> OwnAttention:
     """Attention with a weight of your own: proved, differentiated, compiled to C and NumPy.
 
+    >>> import numpy as np
+    >>> import projsym
+    >>> import sympy as sp
     >>> from projsym.own import i, inner, j, k, q
     >>> slope, scale = sp.symbols("slope scale")
     >>> alibi = projsym.compile(sp.exp(scale * inner(q, k[j]) - slope * (i - j)))
-    >>> out = alibi(query, key, value, slope=0.5, scale=0.125)
+    >>> query, key, value = np.random.default_rng(0).standard_normal((3, 2, 5, 4))
+    >>> alibi(query, key, value, slope=0.5, scale=0.125).shape
+    (2, 5, 4)
 
     weight: a SymPy expression, the weight of a pair, a function of q and ``k[j]`` through inner products and
     norms of their combinations, of the positions i and j, of numbers of a query ``a[i]`` and a key ``b[j]``
