@@ -275,10 +275,7 @@ class _Run:
             case sp.Pow():
                 return self.power(go(e.base), e.exp)
             case sp.log():
-                x = go(e.args[0])
-                if x == 0:
-                    return arb("-inf")  # an empty sum
-                return self.off(x.log(), _LOG)
+                return self.off(go(e.args[0]).log(), _LOG)
             case exp2():
                 x = go(e.args[0])
                 low = x.lower() < self.lowest
@@ -330,7 +327,7 @@ def _ball(radius: arb) -> arb:
 def _outward(values: Any) -> tuple[np.ndarray, np.ndarray]:
     def number(x: arb) -> tuple[float, float]:
         if not x.is_finite():
-            return (-math.inf, 0.0) if x < 0 else (0.0, math.inf)
+            return 0.0, math.inf
         centre = float(x.mid())
         return centre, math.nextafter(float((x - arb(centre)).abs_upper()), math.inf)
 
