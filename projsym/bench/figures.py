@@ -53,7 +53,8 @@ def _ratio(axes: Any, rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize=6)
     axes.set(xscale="log", xlabel="peer's time over ours", title="Above 1: ours is faster")
     axes.invert_yaxis()
-    axes.legend(fontsize=7)
+    if rows:
+        axes.legend(fontsize=7)
 
 
 def _error(axes: Any, rows: list[dict[str, Any]], data: dict[str, Any]) -> None:

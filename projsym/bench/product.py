@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from projsym.bench import fixed
+from projsym.bench import compilers, fixed
 from projsym.bench.environment import environment
 from projsym.bench.measure import Progress, run, thread_counts
 from projsym.bench.peak import fma_peak, read_bandwidth
@@ -34,6 +34,9 @@ def result(
         progress(fixed.PEER)
     rows += fixed.rows(chosen, counts, seconds)
     if progress:
+        progress("gcc and clang")
+    compiled = compilers.compare(chosen, seconds)
+    if progress:
         progress("rates of the machine")
     rates = {dtype: fma_peak(dtype) for dtype in sorted({s.dtype for s in chosen})}
     bandwidth = {n: read_bandwidth(n) for n in counts}
@@ -43,6 +46,7 @@ def result(
         "fma_flops_per_s": rates,
         "read_bytes_per_s": {str(n): x for n, x in bandwidth.items()},
         "rows": [_predicted(row, row.threads * rates[row.dtype], bandwidth[row.threads]) for row in rows],
+        "compilers": compiled,
     }
 
 
@@ -84,7 +88,7 @@ def markdown(data: dict[str, Any]) -> str:
         f"{packages}.  ",
         f"One thread multiplies and adds {rates}; threads read {widths}.",
         "",
-        *(f"- {note}" for note in e["notes"]),
+        *(f"- {note}" for note in [*e["notes"], *compilers.lines(data["compilers"])]),
         "",
         "Least times. ratio: the peer's over ours, of the least times and the median within a round. of "
         "peak: of threads times the rate of one. predicted: by counts and rates, over our time, less 1.",

@@ -19,19 +19,24 @@ class CKernel:
 
     entry: which kernel. dtype: "float32" or "float64". sizes: length of each feature, all at least 1.
     tiles: ``-D`` flags of register tiles; None: those that `projsym tune` chose, else the committed ones.
+    tools: the compiler; None: `projsym.runtime.compiler.find`.
     Raises CompilerError if there is no compiler, or it fails, or the result cannot be loaded.
     """
 
     def __init__(
-        self, entry: Entry, dtype: str, sizes: Mapping[str, int], tiles: tuple[str, ...] | None = None
+        self,
+        entry: Entry,
+        dtype: str,
+        sizes: Mapping[str, int],
+        tiles: tuple[str, ...] | None = None,
+        tools: compiler.Compiler | None = None,
     ) -> None:
         self.entry, self.dtype, self.sizes = entry, np.dtype(dtype), dict(sizes)
         macros = tuple(f"-DD_{name}={size}" for name, size in sorted(sizes.items()))
         macros += tuned.macros(entry, dtype, max(sizes.values())) if tiles is None else tiles
         tag = "-".join([entry.name, dtype, *(f"{n}{s}" for n, s in sorted(sizes.items()))])
         source = entry.source(f"c/{dtype}")
-        tools = compiler.find()
-        library = _open(source, tag, macros, tools)
+        library = _open(source, tag, macros, tools or compiler.find())
         self._function = getattr(library, entry.name)
 
     def plan(

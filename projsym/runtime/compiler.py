@@ -62,6 +62,13 @@ def find() -> Compiler:
     )
 
 
+def named(path: str) -> Compiler:
+    """The compiler of that path. Raises CompilerError if it does not answer ``--version``."""
+    if version := _version((path,)):
+        return Compiler((path,), version)
+    raise CompilerError(f"{path} does not answer --version")
+
+
 @functools.cache
 def _version(command: tuple[str, ...]) -> str:
     """What ``--version`` prints; empty if the command fails."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from projsym.bench import FULL, SHAPES, Shape, backward, fixed, markdown, product, result, write
+from projsym.bench import FULL, SHAPES, Shape, backward, compilers, fixed, markdown, product, result, write
 from projsym.bench.predict import FLOPS, predict
 
 TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
@@ -74,6 +74,25 @@ def test_a_process_that_fails_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "_CODE", "raise SystemExit('no such luck')")
     with pytest.raises(RuntimeError, match="the rows of torch, MKL fixed failed:\nno such luck"):
         fixed.rows(TINY, [1], 0.01)
+
+
+def test_compilers_are_compared(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = data["compilers"]
+    if not found:
+        pytest.skip("needs gcc and clang")
+    assert [x["shape"] for x in found] == [list(s.sizes) for s in TINY]
+    assert all(x["seconds"].keys() == {"gcc", "clang"} and min(x["seconds"].values()) > 0 for x in found)
+    monkeypatch.setattr(compilers.shutil, "which", lambda name: None if name == "clang" else "gcc")
+    assert compilers.compare(TINY, 0.01) == []
+
+
+def test_differences_between_compilers_are_shown() -> None:
+    one = {"shape": [1, 2, 3, 4], "dtype": "float32", "seconds": {"gcc": 1.0, "clang": 1.06}}
+    two = one | {"seconds": {"gcc": 1.04, "clang": 1.0}}
+    assert compilers.lines([one, two]) == [
+        "attention 1×2×3×4 float32, 1 thread: gcc 1.06 times as fast as clang"
+    ]
+    assert "at most 5%" in compilers.lines([two])[0] and compilers.lines([]) == []
 
 
 def test_shapes() -> None:
