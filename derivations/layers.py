@@ -20,7 +20,7 @@ from projsym.proof.theorem import Theorem, build, by
 from .computation import lse
 from .notation import X, Y, scale, x
 
-LAYER_PREFIX = "IV.7/"
+LAYER_PREFIX = "IV.6l/"
 
 Z = Space("Z")
 """The space of the tokens that ask; X is that of the tokens that are seen."""
@@ -51,7 +51,7 @@ def layer_theorem(
     out: LinearMap,
     register: bool = True,
 ) -> Theorem:
-    """[IV.7] for one form of a head: its mean by recomputed weights, mapped by `out`, added to `y`.
+    """[IV.6l] for one form of a head: its mean by recomputed weights, mapped by `out`, added to `y`.
 
     Its last line, ``y + (Σ_j exp(scores_j − lse) values_j) out``, specifies the layer of that name.
     """

@@ -22,7 +22,7 @@ from .backward import QUERIES
 from .layers import W_K, W_O, W_Q, A, B, Z, a, b_K, b_Q, y
 from .notation import X, Y, scale, x
 
-LAYER_BACKWARD_PREFIX = "IV.7b/"
+LAYER_BACKWARD_PREFIX = "IV.6lb/"
 
 tokens = VectorFamily("z", Z)
 gradient = VectorFamily("g", Y)
@@ -39,7 +39,7 @@ def _direction(name: str, like: LinearMap) -> LinearMap:
 def layer_backward_theorem(
     name: str, title: str, query: Moved, key: Moved | None, out: LinearMap, register: bool = True
 ) -> Theorem:
-    """[IV.7b] for one form: all gradients of ``Σ_i ⟨g_i, out_i⟩`` for the layer [IV.7] of that name.
+    """[IV.6lb] for one form: all gradients of ``Σ_i ⟨g_i, out_i⟩`` for the layer [IV.6l] of that name.
 
     query: map and offset of the queries. key: those of the keys, which are the values; None: the inputs
     themselves. out: the last map. With ``w_ij`` the weights, ``p_i`` the means, ``d_i = g_i outᵀ`` and

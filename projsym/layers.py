@@ -1,4 +1,4 @@
-"""Whole layers: maps, attention and output of all heads in one kernel, generated from theorems IV.7.
+"""Whole layers: maps, attention and output of all heads in one kernel, generated from theorems IV.6l.
 
 Where sequences are short a layer is its products with weights; the folded form has two for a head and the
 tied form three where the standard layer has four. Between them nothing leaves the cache.
@@ -62,7 +62,7 @@ def layer(
 
     Returns (..., n, O), of the dtype of x, which must be that of the weights. A token that sees no other
     (m = 0) gets the layer's constant and lse = -inf. Results do not depend on the number of threads, bit by
-    bit, for "c". Source: theorems IV.7/layer_folded and IV.7/layer_tied.
+    bit, for "c". Source: theorems IV.6l/layer_folded and IV.6l/layer_tied.
     Raises TypeError or ValueError naming the argument, also for NaN and infinity; OverflowError if a score or
     an output is outside the range of the dtype; CompilerError for backend "c" without a working compiler.
     """

@@ -1,4 +1,4 @@
-"""The backward pass of whole layers, from theorems IV.7b.
+"""The backward pass of whole layers, from theorems IV.6lb.
 
 The attention inside is that of the kernel ``project_dot_backward``; products with maps are NumPy's, all rows
 and heads at once, since they are as large as its BLAS wants them.
@@ -80,7 +80,7 @@ def layer_backward(
     :func:`layer_forward` gave for them; None: it is computed again. Gradients of `Folded.constants` are left
     out: the output has them in `b` only.
 
-    Source: theorems IV.7b/layer_folded_backward and IV.7b/layer_tied_backward. Unlike those of the kernels,
+    Source: theorems IV.6lb/layer_folded_backward and IV.6lb/layer_tied_backward. Unlike those of the kernels,
     the sums of NumPy's products may depend on its number of threads. Raises TypeError or ValueError naming
     the argument, also for NaN and infinity; OverflowError if a gradient is outside the range of the dtype.
     """

@@ -1,4 +1,4 @@
-"""Kernels of whole layers: a theorem [IV.7/…], its maps read off its last line, and a schedule."""
+"""Kernels of whole layers: a theorem [IV.6l/…], its maps read off its last line, and a schedule."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BuiltLayer:
 
 
 def layer_kernels() -> tuple[LayerKernel, ...]:
-    """One kernel for each theorem [IV.7/…]: its name is the last part of the id."""
+    """One kernel for each theorem [IV.6l/…]: its name is the last part of the id."""
     return tuple(
         LayerKernel(t.id.removeprefix(LAYER_PREFIX), t)
         for t in REGISTRY.values()

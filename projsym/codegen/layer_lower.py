@@ -1,4 +1,4 @@
-"""From the last line of a layer's theorem [IV.7/…] to a layer program.
+"""From the last line of a layer's theorem [IV.6l/…] to a layer program.
 
 The linear maps are read off the term: an affine image ``x_j W + b`` of an input becomes an
 :class:`~projsym.codegen.layer_program.Image` and a letter of its own, the map after the sum becomes the

@@ -121,9 +121,9 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             )
             entries = json.loads(made[MANIFEST])
             chapter = "IV.6b" if kernel.endswith("_backward") else "IV.6"
-            chapter = "IV.7" if kernel in entries["layers"] else chapter
+            chapter = "IV.6l" if kernel in entries["layers"] else chapter
             assert f"[{chapter}/{kernel}]" in text
-            if chapter == "IV.7":
+            if chapter == "IV.6l":
                 assert f" {len(entries['layers'][kernel]['validated'])} obligations proved" in text
                 continue
             # Two for every sum and one for every output; in C forward also without the running maximum, but
