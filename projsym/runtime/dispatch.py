@@ -82,4 +82,4 @@ def _say(message: str) -> None:
     """Warn once in a process about one cause."""
     if message not in _said:
         _said.add(message)
-        warnings.warn(message, BackendWarning, stacklevel=6)
+        warnings.warn(message, BackendWarning, stacklevel=7)

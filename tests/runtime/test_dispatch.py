@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             {"name": "out", "axes": "i", "feature": "d"},
             {"name": "lse", "axes": "i", "feature": ""},
         ],
+        "ranged": False,
         "blocks": {"c/float32": [[0, 64]], "numpy": [[0, 64]]},
         "files": {"c/float32": "stand_in.c", "numpy": "stand_in.py"},
     }
