@@ -66,8 +66,7 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         _notes(free.program, t, head="")
     t("")
     t.raw(header)
-    wide = " || ".join(f"D_{f} > (n)" for f in names.features)
-    t(f"#define WIDER(n) ({wide})")
+    _wider(names, t)
     t.raw(prelude(dtype, p.tiles))
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
@@ -103,6 +102,11 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         bounded.choice()
     Driver(names, t, bounded).driver()
     return str(t)
+
+
+def _wider(names: Names, t: Text) -> None:
+    """What the table of tiles asks of the widest feature."""
+    t(f"#define WIDER(n) ({' || '.join(f'D_{f} > (n)' for f in names.features)})")
 
 
 def _notes(p: Program, t: Text, head: str = "/*") -> None:

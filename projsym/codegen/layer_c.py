@@ -13,7 +13,7 @@ from projsym.codegen.c_names import Names
 from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_plan import plan
 from projsym.codegen.c_prelude import prelude
-from projsym.codegen.c_printer import _check_blocks, _notes, _sizes, _structs
+from projsym.codegen.c_printer import _check_blocks, _notes, _sizes, _structs, _wider
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS
@@ -45,6 +45,7 @@ class Layer:
         _notes(p.with_(body=()), t, head="")
         t("")
         t.raw(header)
+        _wider(self.names, t)
         t.raw(prelude(self.dtype, p.tiles))
         t("")
         used = {n for s in self.plan.pairs.body if isinstance(s, Let) for n in powers(s.value)}

@@ -13,15 +13,21 @@ from .kernel import Kernel, Schedule, resolve
 from .layer_lower import lower_layer
 from .layer_program import LayerProgram
 from .layer_validate import validate_layer
-from .schedule import apply, default
+from .program import Program
+from .schedule import Step, apply, default, ranged
 from .validate import Obligation
+
+
+def unmasked(program: Program, dtype: str, target: str = "c") -> list[Step]:
+    """The default schedule of a layer's attention, whose rows see all keys."""
+    return [step for step in default(program, dtype, target) if step != ranged()]
 
 
 @dataclass(frozen=True)
 class LayerKernel(Kernel):
     """The kernel of a layer's theorem; `schedule` is that of its attention."""
 
-    schedule: Schedule = default
+    schedule: Schedule = unmasked
 
     def build_layer(self, dtype: str, target: str = "c") -> BuiltLayer:
         """Lower, schedule and validate. ProofError unless theorem, citations and program are proved."""

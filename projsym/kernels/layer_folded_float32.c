@@ -3,7 +3,7 @@
  *
  * theorem     [IV.6l/layer_folded] One head of a folded layer, added to the heads before it
  * hypotheses  none: holds for all finite inputs
- * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini
+ * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, independence of rows, Fubini
  * validated   8 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, heads: entry, heads: step
  * operations  2 d + 2 d + 2 flops and 1 exp2 per query and key; 2 dz d a row of z, 2 d dy a query; all for each head
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
@@ -18,7 +18,7 @@
  *       c0[] = log2e*scale
  *       for h, parallel:
  *         for i in blocks of 48, parallel:
- *           for j in the row's range in blocks of 64:
+ *           for j in blocks of 64:
  *             q_x[ij] = c0 * <q, x>
  *             s[ij] = q_x
  *             m_old, m = m, max(m, max_j s)
@@ -36,13 +36,13 @@
  *   running maximum of the scores                [I.2, IV.1]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
  */
 
+#define WIDER(n) (D_d > (n))
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -434,9 +434,6 @@ typedef struct {
   double par_c0;
   T *out_mean;
   T *out_lse;
-  const long *seen_lo;
-  const long *seen_hi;
-  const long *at_seen;
 } layer_folded_args;
 typedef struct {
   T pack_q_x[D_d*BLOCK_i] ALIGNED;
@@ -446,26 +443,21 @@ typedef struct {
   T row_m_old[BLOCK_i] ALIGNED;
   T row_s0[BLOCK_i] ALIGNED;
   T sum_s1[BLOCK_i*P_d] ALIGNED;
-  I seen_lo[BLOCK_i] ALIGNED;
-  I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
 } layer_folded_work;
 
-INLINE void layer_folded_pairs0(const int R, const int C, const int part, const int edge, const
-    layer_folded_args *a, layer_folded_work *w, const T *vec_x, long h, long j0, long nk, long from, long j,
-    long v) {
+INLINE void layer_folded_pairs0(const int R, const int C, const int part, const layer_folded_args *a,
+    layer_folded_work *w, const T *vec_x, long h, long j0, long nk, long from, long j, long v) {
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, vec_x + j*P_d, P_d, 1, w->pack_q_x + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
-    const VI lo = LOADI(w->seen_lo + (v + c)*W), hi = LOADI(w->seen_hi + (v + c)*W);
     V row_m = LOAD(w->row_m + (v + c)*W);
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_x = acc[r*C + c];
-      const VI within = WITHIN(lo, hi, j + r);
       const V pair_s = pair_q_x;
-      row_m = MAX(row_m, edge ? CHOOSE(within, pair_s, SET1(-INFINITY)) : pair_s);
+      row_m = MAX(row_m, pair_s);
       STORE(w->pair0 + at, pair_s);
     }
     STORE(w->row_m + (v + c)*W, row_m);
@@ -473,65 +465,46 @@ INLINE void layer_folded_pairs0(const int R, const int C, const int part, const 
 }
 TILE_FUNCTION layer_folded_pairs0_whole_1(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (1 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 1, 0, 0, a, w, vec_x, h, j0, nk, from, j, v);
+  if (1 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 1, 0, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_half_1(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (1 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 1, 1, 0, a, w, vec_x, h, j0, nk, from, j, v);
-}
-TILE_FUNCTION layer_folded_pairs0_edge_1(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
-    long h, long j0, long nk, long from, long j, long v) {
-  if (1 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 1, 1, 1, a, w, vec_x, h, j0, nk, from, j, v);
+  if (1 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 1, 1, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_whole_2(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (2 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 2, 0, 0, a, w, vec_x, h, j0, nk, from, j, v);
+  if (2 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 2, 0, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_half_2(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (2 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 2, 1, 0, a, w, vec_x, h, j0, nk, from, j, v);
-}
-TILE_FUNCTION layer_folded_pairs0_edge_2(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
-    long h, long j0, long nk, long from, long j, long v) {
-  if (2 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 2, 1, 1, a, w, vec_x, h, j0, nk, from, j, v);
+  if (2 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 2, 1, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_whole_3(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (3 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 3, 0, 0, a, w, vec_x, h, j0, nk, from, j, v);
+  if (3 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 3, 0, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_half_3(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (3 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 3, 1, 0, a, w, vec_x, h, j0, nk, from, j, v);
-}
-TILE_FUNCTION layer_folded_pairs0_edge_3(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
-    long h, long j0, long nk, long from, long j, long v) {
-  if (3 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 3, 1, 1, a, w, vec_x, h, j0, nk, from, j, v);
+  if (3 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 3, 1, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_whole_4(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (4 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 4, 0, 0, a, w, vec_x, h, j0, nk, from, j, v);
+  if (4 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 4, 0, a, w, vec_x, h, j0, nk, from, j, v);
 }
 TILE_FUNCTION layer_folded_pairs0_half_4(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
     long h, long j0, long nk, long from, long j, long v) {
-  if (4 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 4, 1, 0, a, w, vec_x, h, j0, nk, from, j, v);
-}
-TILE_FUNCTION layer_folded_pairs0_edge_4(const layer_folded_args *a, layer_folded_work *w, const T *vec_x,
-    long h, long j0, long nk, long from, long j, long v) {
-  if (4 <= TILE_QUERY_VECTORS) layer_folded_pairs0(TILE_KEYS, 4, 1, 1, a, w, vec_x, h, j0, nk, from, j, v);
+  if (4 <= TILE_QUERY_VECTORS) layer_folded_pairs0(HALF_TILE, 4, 1, a, w, vec_x, h, j0, nk, from, j, v);
 }
 
-INLINE void layer_folded_pairs2(const int edge, const layer_folded_args *a, layer_folded_work *w, long h, long
-    j0, long nk, long v) {
+INLINE void layer_folded_pairs2(const layer_folded_args *a, layer_folded_work *w, long h, long j0, long nk,
+    long v) {
   enum { r = 0 };
-  const VI lo = LOADI(w->seen_lo + v*W), hi = LOADI(w->seen_hi + v*W);
   V row_m = LOAD(w->row_m + v*W);
   V part_s0 = (V){0};
   for (long j = 0; j < nk; j++) {
     const long at = j*BLOCK_i + v*W;
-    const VI within = WITHIN(lo, hi, j + r);
     const V pair_s = LOAD(w->pair0 + at);
-    const V any_w0 = EXP2_SMALL((pair_s - row_m));
-    const V pair_w0 = edge ? CHOOSE(within, any_w0, (V){0}) : any_w0;
+    const V pair_w0 = EXP2_SMALL((pair_s - row_m));
     part_s0 += pair_w0;
     STORE(w->pair0 + at, pair_w0);
   }
@@ -541,31 +514,20 @@ INLINE void layer_folded_pairs2(const int edge, const layer_folded_args *a, laye
 static long layer_folded_rows(const layer_folded_args *a, layer_folded_work *w, long h, long i0) {
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
   long bad = 0;
-  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
-  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
-  const range seen = RANGE(lo, hi, nq, a->m);
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   PACK(w->pack_q_x, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
-  for (long j0 = MOST(0, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(a->m, seen.last); j0 += BLOCK_j) {
-    const long nk = LEAST(LEAST(a->m, seen.last) - j0, BLOCK_j);
-    const int edge = j0 < seen.from || j0 + nk > seen.to;
-    if (edge) {
-      LANES_OF(w->seen_lo, lo, nq, BLOCK_i, j0, nk);
-      LANES_OF(w->seen_hi, hi, nq, BLOCK_i, j0, nk);
-    }
+  for (long j0 = 0; j0 < a->m; j0 += BLOCK_j) {
+    const long nk = LEAST(a->m - j0, BLOCK_j);
     const T *vec_x = a->in_x + a->at_x[h] + j0*a->ld_x;
     if (D_d % W || a->ld_x != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_x, vec_x, a->ld_x, D_d, P_d, nk, MOST(nk, TILE_KEYS));
       vec_x = w->stage_x;
     }
     memcpy(w->row_m_old, w->row_m, sizeof w->row_m);
-    if (edge) for (long from = 0; from < nk; from += TILE_KEYS)
-      QUERY_TILES(layer_folded_pairs0_edge, a, w, vec_x, h, j0, nk, from, MOST(0, LEAST(from, nk -
-        TILE_KEYS)))
-    else {
+    {
       long from = 0;
       for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
         QUERY_TILES(layer_folded_pairs0_whole, a, w, vec_x, h, j0, nk, from, from)
@@ -583,8 +545,7 @@ static long layer_folded_rows(const layer_folded_args *a, layer_folded_work *w, 
     for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
       for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
     }
-    if (edge) for (long v = 0; v < nv; v++) layer_folded_pairs2(1, a, w, h, j0, nk, v);
-    else for (long v = 0; v < nv; v++) layer_folded_pairs2(0, a, w, h, j0, nk, v);
+    for (long v = 0; v < nv; v++) layer_folded_pairs2(a, w, h, j0, nk, v);
     CONTRACT(w->sum_s1, w->pair0, vec_x, P_d, BLOCK_i, nq, nk);
   }
   for (long r = 0; r < nq; r++) {
@@ -596,8 +557,8 @@ static long layer_folded_rows(const layer_folded_args *a, layer_folded_work *w, 
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
-    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_mean &&
-        (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_mean && (!a->out_lse ||
+        isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
 }

@@ -2,17 +2,15 @@
 #
 # theorem     [IV.6l/layer_tied] One head of a tied layer, added to the heads before it
 # hypotheses  none: holds for all finite inputs
-# cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows
+# cites       IV.4b, I.2, IV.1, bilinearity, distributivity, independence of rows
 # validated   8 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, heads: entry, heads: step
 # operations  2 d + 2 d + 2 flops and 1 exp2 per query and key; 2 dz d a row of z, 2 dx d a row of x, 2 d dy a query; all for each head
 import numpy as np
 
 
 @np.errstate(all='ignore')
-def layer_tied_attention(q, k, scale, *, lse=True, _lo=None, _hi=None):
+def layer_tied_attention(q, k, scale, *, lse=True):
     """Arrays q (H, n, d), k (H, m, d) of one dtype -> (mean (H, n, d), lse (H, n), count).
-
-    _lo, _hi: (H, n), integers from 0 to m, or None: query i sees the keys j with _lo <= j < _hi only.
 
     The last item counts the rows whose normaliser is NaN or infinite.
     """
@@ -39,23 +37,13 @@ def layer_tied_attention(q, k, scale, *, lse=True, _lo=None, _hi=None):
             s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
             s1 = np.zeros((_h1 - _h0, _i1 - _i0, k.shape[2]), _T)
             _part_s1 = np.empty_like(s1)
-            _first, _last = 0, _m
-            if _lo is not None:
-                _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
-                _first = int(_l.min(where=_l < _h, initial=_m))
-                _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 1024 * 1024, _last, 1024):
-                _j1 = min(_j0 + 1024, _last)
-                _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
-                if _edge:
-                    _j = np.arange(_j0, _j1)
-                    _hidden = (_j < _l) | (_j >= _h)
+            for _j0 in range(0, _m, 1024):
+                _j1 = min(_j0 + 1024, _m)
                 _k = k[_h0:_h1, _j0:_j1]
                 _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
                 _size = _shape[0] * _shape[1] * _shape[2]
                 _x0 = _buf0[:_size].reshape(_shape)
                 np.matmul(_scaled_q_k, _k.swapaxes(1, 2), out=_x0)
-                if _edge: np.copyto(_x0, -np.inf, where=_hidden)
                 m_old = m
                 m = np.maximum(m, _x0.max(axis=2, keepdims=True, initial=_low))
                 _factor = np.exp2(-m + m_old)
@@ -63,7 +51,6 @@ def layer_tied_attention(q, k, scale, *, lse=True, _lo=None, _hi=None):
                 s1 *= _factor
                 np.add(_x0, -m, out=_x0)
                 np.exp2(_x0, out=_x0)
-                if _edge: np.copyto(_x0, 0, where=_hidden)
                 s0 += _x0.sum(axis=2, keepdims=True)
                 s1 += np.matmul(_x0, _k, out=_part_s1)
             _safe_s0 = np.where(s0 == 0, 1, s0)
