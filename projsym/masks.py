@@ -62,11 +62,11 @@ class Mask:
         return seen
 
     def hidden(self) -> Array:
-        """The keys that no query sees, (*leading, m), bool."""
+        """The keys that no query sees, booleans of shape (..., m)."""
         return self._over(0)
 
     def blind(self) -> Array:
-        """The queries that see no key, (*leading, n), bool."""
+        """The queries that see no key, booleans of shape (..., n)."""
         if self.ranges is not None and self.pairs is None and self.key_bias is None:
             return self.ranges[0] >= self.ranges[1]
         return self._over(1)

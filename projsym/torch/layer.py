@@ -31,12 +31,12 @@ class ProjectionAttention(nn.Module):
     With heads h side by side and scale 1/√d in every form:
 
     - standard: Σ_h softmax(scale (x W_Q + b_Q)(c W_K + b_K)ᵀ) (c W_V + b_V) W_O + b_O;
-    - tied: the keys are the values, Σ_h P(x W_Q + b_Q; c W_K + b_K) M + b. As wide a class of functions as
-    the
-      standard one only if W_K has rank C in every head, so d ≥ C [I.8];
-    - folded: keys and values are the context itself, Σ_h P(x A + a; c) B + b. What every standard layer is
-    [I.7];
-      A and B are D × C a head, so it has more parameters than the standard form unless heads are few.
+    - tied: the keys are the values, Σ_h P(x W_Q + b_Q; c W_K + b_K) M + b;
+    - folded: keys and values are the context itself, Σ_h P(x A + a; c) B + b.
+
+    The tied form is as wide a class of functions as the standard one only if W_K has rank C in every head, so
+    d ≥ C [I.8]. The folded form is what every standard layer is [I.7]; A and B are D × C a head, so it has
+    more parameters than the standard form unless heads are few.
 
     width: D. heads: H. head_width: d, by default D/H. context_width: C, by default D. All maps have biases.
     Raises ValueError for a mode that is none and for sizes below 1 or that do not divide.
