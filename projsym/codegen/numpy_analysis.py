@@ -44,6 +44,12 @@ def divisors(e: sp.Expr, sums: set[sp.Symbol]) -> set[sp.Symbol]:
     return {p.base for p in powers if p.base in sums}
 
 
+def composite_divisors(e: sp.Expr, sums: set[sp.Symbol]) -> list[sp.Expr]:
+    """Expressions of several sums that an expression divides by."""
+    powers = (p for p in sp.preorder_traversal(e) if p.is_Pow and p.exp.is_number and p.exp.is_negative)
+    return ordered({p.base for p in powers if not p.base.is_Symbol and p.base.free_symbols & sums})
+
+
 def normalisers(program: Program) -> list[sp.Symbol]:
     """Scalar sums that an output divides by or takes the log of."""
     sums = {s.name for s in program.statements() if isinstance(s, Sum) and s.vector is None}

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import sympy as sp
 
-from projsym.codegen.numpy_analysis import divisors, inner, loops, normalisers, reads
+from projsym.codegen.numpy_analysis import composite_divisors, divisors, inner, loops, normalisers, reads
 from projsym.codegen.numpy_infix import ordered, plain
 from projsym.codegen.numpy_scalar import Elementwise
 from projsym.codegen.numpy_writer import SHAPES, SLICES, Writer
@@ -335,8 +335,11 @@ class _Printer(Writer):
                 text = self._vector(vector)
             else:
                 text = plain(e, names) if vector is None and len(o.terms) == 1 else f"({plain(e, names)})"
-                if zero:
-                    mask = " | ".join(f"({x} == 0)" for x in ordered(zero))
+                sums = {n for n, s in self.sums.items() if s.vector is None}
+                checked = [f"({x} == 0)" for x in ordered(zero)]
+                checked += [f"({plain(b, self.names)} == 0)" for b in composite_divisors(e, sums)]
+                if checked:
+                    mask = " | ".join(checked)
                     text = f"np.where({mask}, 0, {text})"
                 text += f" * {self._vector(vector)}" if vector is not None else ""
             parts.append(text)
