@@ -50,8 +50,12 @@ def layer(
 ) -> Array | tuple[Array, Array]:
     """A projection layer: maps of the inputs, attention of every head, and the sum of what the heads give.
 
-    >>> layer(x, fold(w_q, w_k, w_v, w_o, heads=8))   # Σ_h softmax(scale (x A + a) xᵀ) x B + b
-    >>> layer(x, tie(w_q, w_k, w_o, heads=8))         # keys x W_K + b_K as values, W_O after them
+    >>> from projsym import fold, tie
+    >>> x, w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((5, 8, 8))
+    >>> layer(x, fold(w_q, w_k, w_v, w_o, heads=2)).shape    # Σ_h softmax(scale (x A + a) xᵀ) x B + b
+    (8, 8)
+    >>> layer(x, tie(w_q, w_k, w_o, heads=2)).shape          # keys x W_K + b_K as values, W_O after them
+    (8, 8)
 
     x: tokens (..., n, D), normalised first where the weights were folded with a norm. weights: of
     :func:`projsym.fold` or :func:`projsym.tie`. context: tokens (..., m, C) that are attended to, with

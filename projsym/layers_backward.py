@@ -27,6 +27,12 @@ class LayerGradients:
     x: of the tokens, as queries, and as keys too where there is no context. context: of the context, or None.
     weights: by the name of the field of :class:`projsym.Folded` or :class:`projsym.Tied`. scale: of the
     factor of the scores.
+
+    >>> import projsym
+    >>> x, w_q, w_k, w_o = np.random.default_rng(0).standard_normal((4, 8, 8))
+    >>> made = layer_backward(x, x, projsym.tie(w_q, w_k, w_o))
+    >>> sorted(made.weights)
+    ['W_K', 'W_O', 'W_Q', 'b', 'b_K', 'b_Q']
     """
 
     x: Array
@@ -38,7 +44,15 @@ class LayerGradients:
 @dataclass(frozen=True)
 class LayerSaved:
     """What :func:`layer_backward` takes from the forward pass, for every head: queries and means
-    (H, ..., n, d), keys (H, ..., m, d) or None where they are the tokens themselves, lse (H, ..., n)."""
+    (H, ..., n, d), keys (H, ..., m, d) or None where they are the tokens themselves, lse (H, ..., n).
+
+    >>> import projsym
+    >>> x, w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((5, 8, 8))
+    >>> weights = projsym.fold(w_q, w_k, w_v, w_o, heads=2)
+    >>> _, saved = layer_forward(x, weights)
+    >>> saved.queries.shape, saved.keys is None, saved.lse.shape
+    ((2, 8, 8), True, (2, 8))
+    """
 
     queries: Array
     keys: Array | None
@@ -49,7 +63,15 @@ class LayerSaved:
 def layer_forward(
     x: ArrayLike, weights: Weights, *, context: ArrayLike | None = None, backend: Backend = None
 ) -> tuple[Array, LayerSaved]:
-    """:func:`projsym.layer`, and what its backward pass needs; arguments and errors are the same."""
+    """:func:`projsym.layer`, and what its backward pass needs; arguments and errors are the same.
+
+    >>> import projsym
+    >>> x, w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((5, 8, 8))
+    >>> weights = projsym.fold(w_q, w_k, w_v, w_o, heads=2)
+    >>> out, saved = layer_forward(x, weights)
+    >>> bool((out == projsym.layer(x, weights)).all())
+    True
+    """
     out, saved = _forward(*checked(x, weights, context), weights, backend)
     return out, saved
 
@@ -71,9 +93,13 @@ def layer_backward(
 ) -> LayerGradients:
     """Gradients of :func:`projsym.layer` with respect to tokens, context and all weights.
 
+    >>> import projsym
+    >>> x, w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((5, 8, 8))
+    >>> weights = projsym.fold(w_q, w_k, w_v, w_o, heads=2)
     >>> out, saved = layer_forward(x, weights)
-    >>> grads = layer_backward(g, x, weights, saved=saved)      # of sum(g * out)
-    >>> grads.x, grads.weights["A"]
+    >>> grads = layer_backward(np.ones_like(out), x, weights, saved=saved)      # of out.sum()
+    >>> grads.x.shape, grads.weights["A"].shape
+    ((8, 8), (2, 8, 8))
 
     g: gradient of a loss with respect to the output, (..., n, O). x (..., n, D), `weights`, context
     (..., m, C), `backend`: as in the forward pass, but leading axes do not broadcast. saved: what

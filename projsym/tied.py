@@ -20,6 +20,10 @@ class Tied:
 
     W_Q (H, D, d), W_K (H, C, d), W_O (H, d, O), b_Q and b_K (H, d), b (O,); C = D for self-attention. `scale`
     multiplies the scores (1/τ).
+
+    >>> w_q, w_k, w_o = np.random.default_rng(0).standard_normal((3, 8, 8))
+    >>> tie(w_q, w_k, w_o, heads=2).W_Q.shape
+    (2, 8, 4)
     """
 
     W_Q: Array
@@ -52,6 +56,11 @@ def tie(
     dtype: DTypeLike | None = None,
 ) -> Tied:
     """A tied layer from its weights, each head a view of them where no dtype is converted.
+
+    >>> w_q, w_k, w_o = np.random.default_rng(0).standard_normal((3, 8, 8))
+    >>> tied = tie(w_q, w_k, w_o, heads=2)
+    >>> tied.heads, tied.W_O.shape
+    (2, (2, 4, 8))
 
     w_q (D, H·d), w_k (C, H·d), w_o (H·d, O) act on row vectors from the right (PyTorch stores the
     transposes); b_q, b_k (H·d,), b_o (O,), zero where not given; heads = H lie side by side. scale defaults

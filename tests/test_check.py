@@ -35,7 +35,7 @@ def perturbed(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
 
     def call(kernel: str, given: dict[str, Any], backend: str) -> tuple[Any, Any]:
         out, lse = real(kernel, given, backend)
-        options = {x: given[x] for x in ("scale", "sigma", "key_bias") if x in given}
+        options = {x: given[x] for x in check.NUMBERS if x in given}
         target = "numpy" if backend == "numpy" else f"c/{out.dtype.name}"
         options |= {"exp_error": None, "dtype": out.dtype.name}
         options |= {"softcap": given["cap"]} if "cap" in given else {}

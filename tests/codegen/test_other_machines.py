@@ -30,7 +30,8 @@ int main(int argc, char **argv) {
   T *out = malloc(2*n*D_d*sizeof(T)), *lse = malloc(2*n*sizeof(T));
   FILE *from = fopen(argv[3], "rb"), *to = fopen(argv[4], "wb");
   if (fread(q, sizeof(T), 2*n*D_d, from) + fread(k, sizeof(T), 2*m*D_d, from) != 2*(n + m)*D_d) return 1;
-  const int status = gaussian(2, n, m, q, at_q, D_d, k, at_k, D_d, atof(argv[5]), out, lse, 1);
+  const int status = gaussian(2, n, m, q, at_q, D_d, k, at_k, D_d, atof(argv[5]), out, lse,
+                              NULL, NULL, NULL, 1);
   fwrite(out, sizeof(T), 2*n*D_d, to);
   fwrite(lse, sizeof(T), 2*n, to);
   return fclose(to) || status;
