@@ -33,7 +33,7 @@ class Graph:
 
     def draw(self) -> Figure:
         """The columns side by side, every edge a curve; what a node uses stands to its left."""
-        figure, ax = plt.subplots(figsize=(10.5, 5.6))
+        figure, ax = plt.subplots(figsize=(10.5, max(5.6, 0.8 * max(map(len, self.columns)))))
         place = {}
         for x, column in enumerate(self.columns):
             for n, node in enumerate(column):
