@@ -43,7 +43,7 @@ class LayerGradients:
 
 @dataclass(frozen=True)
 class LayerSaved:
-    """What :func:`layer_backward` takes from the forward pass, for every head: queries and means
+    """What the backward pass takes from the forward pass, for every head: queries and means
     (H, ..., n, d), keys (H, ..., m, d) or None where they are the tokens themselves, lse (H, ..., n).
 
     >>> import projsym
@@ -63,7 +63,7 @@ class LayerSaved:
 def layer_forward(
     x: ArrayLike, weights: Weights, *, context: ArrayLike | None = None, backend: Backend = None
 ) -> tuple[Array, LayerSaved]:
-    """:func:`projsym.layer`, and what its backward pass needs; arguments and errors are the same.
+    """The output of a layer, and what its backward pass needs; arguments, errors as in :func:`projsym.layer`.
 
     >>> import projsym
     >>> x, w_q, w_k, w_v, w_o = np.random.default_rng(0).standard_normal((5, 8, 8))
