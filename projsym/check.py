@@ -25,8 +25,13 @@ from projsym.runtime.manifest import load
 
 Array = NDArray[Any]
 
-SIZES = ((0, 3, 7), (2, 0, 7), (1, 1, 7), (2, 5, 7), (3, 127, 7), (2, 129, 7), (17, 16, 16), (49, 3, 16))
-"""Default (queries, keys, features): none, one, below and above a block, whole vectors and tails."""
+WIDTH = 21
+"""Features: whole vectors and a tail on every instruction set, so that one compilation serves all sizes."""
+
+SIZES = tuple(
+    (n, m, WIDTH) for n, m in ((0, 3), (2, 0), (1, 1), (2, 5), (3, 127), (2, 129), (17, 16), (49, 3))
+)
+"""Default (queries, keys, features): none, one, below and above a block."""
 
 NUMBERS = ("scale", "sigma", "key_bias", "attn_mask")
 """Names that kernels, public functions and bounds have in common."""

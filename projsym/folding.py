@@ -15,21 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
+
+from projsym import layer_weights as check
+from projsym.layer_weights import Array
 
 __all__ = ["Backend", "Folded", "Form", "fold", "fold_formula", "normalise"]
 
-Array = NDArray[Any]
 Norm = Literal["layernorm", "rmsnorm"]
 Form = Literal["dot", "distance"]
 Backend = Literal["c", "numpy"] | None
 T = TypeVar("T")
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _NORMS = ("layernorm", "rmsnorm", None)
 
 
@@ -173,7 +174,7 @@ def normalise(x: ArrayLike, norm: Norm, *, eps: float) -> Array:
     A row with v + eps = 0 has no direction: ValueError.
     """
     rows = np.asarray(x)
-    if rows.dtype not in _FLOATS:
+    if rows.dtype not in check.FLOATS:
         raise TypeError(f"x: got dtype {rows.dtype}; allowed are float32 and float64")
     if norm not in _NORMS[:2]:
         raise ValueError(f"norm: got {norm!r}; allowed are 'layernorm' and 'rmsnorm'")
@@ -228,14 +229,13 @@ def fold(
     """
     if norm not in _NORMS:
         raise ValueError(f"norm: got {norm!r}; allowed are 'layernorm', 'rmsnorm' and None")
-    if isinstance(heads, bool) or not isinstance(heads, int | np.integer) or heads < 1:
-        raise ValueError(f"heads: got {heads!r}; allowed is an integer >= 1")
+    check.heads(heads)
     given = {
         "w_q": w_q, "w_k": w_k, "w_v": w_v, "w_o": w_o, "b_q": b_q, "b_k": b_k, "b_v": b_v, "b_o": b_o,
         "norm_gain": norm_gain, "norm_shift": norm_shift,
         "context_gain": context_gain, "context_shift": context_shift,
     }  # fmt: skip
-    arrays = _arrays({name: value for name, value in given.items() if value is not None}, dtype)
+    arrays = check.floats(given, dtype)
     if not cross:
         for name in ("context_gain", "context_shift"):
             if name in arrays:
@@ -246,13 +246,8 @@ def fold(
         "b_q": (inner,), "b_k": (inner,), "b_v": (value,), "b_o": (out,), "norm_gain": (width,),
         "norm_shift": (width,), "context_gain": (context,), "context_shift": (context,),
     }  # fmt: skip
-    for name, shape in shapes.items():
-        if name in arrays and arrays[name].shape != shape:
-            raise ValueError(f"{name}: got shape {arrays[name].shape}; allowed is {shape}")
-    if scale is None:
-        scale = (inner // heads) ** -0.5
-    elif isinstance(scale, bool) or not isinstance(scale, int | float | np.floating) or not isfinite(scale):
-        raise ValueError(f"scale: got {scale!r}; allowed is a finite real number")
+    check.shaped(arrays, shapes)
+    scale = check.scale_of(scale, inner // heads)
 
     kind = arrays["w_q"].dtype
 
@@ -263,8 +258,9 @@ def fold(
     c_gain, c_shift = (
         (vector("context_gain", 1, context), vector("context_shift", 0, context)) if cross else (gain, shift)
     )
+    q, k, v = (check.columns(arrays[name], heads) for name in ("w_q", "w_k", "w_v"))
     a_matrix, a_vector, b_matrix, constants = fold_formula(
-        _columns(arrays["w_q"], heads), _columns(arrays["w_k"], heads), _columns(arrays["w_v"], heads),
+        q, k, v,
         arrays["w_o"].reshape(heads, value // heads, out),
         vector("b_q", 0, inner).reshape(heads, 1, -1), vector("b_v", 0, value).reshape(heads, 1, -1),
         gain[:, None], shift[None, :], c_gain[:, None], c_shift[None, :],
@@ -272,42 +268,15 @@ def fold(
     bias = constants.sum(axis=(0, 1)) + vector("b_o", 0, out)
     # (D, H, C) in memory, so that all heads' queries are one matrix product without a copy
     a_matrix = np.ascontiguousarray(a_matrix.swapaxes(0, 1)).swapaxes(0, 1)
-    return Folded(a_matrix, a_vector[:, 0], b_matrix, constants[:, 0], bias, float(scale), norm)
-
-
-def _columns(matrix: Array, heads: int) -> Array:
-    """(D, H·d) -> (H, D, d): the heads' blocks of columns."""
-    return np.ascontiguousarray(matrix.reshape(len(matrix), heads, -1).transpose(1, 0, 2))
-
-
-def _arrays(given: Mapping[str, ArrayLike], dtype: DTypeLike | None) -> dict[str, Array]:
-    arrays = {name: np.asarray(value) for name, value in given.items()}
-    target = arrays["w_q"].dtype if dtype is None else np.dtype(dtype)
-    if target not in _FLOATS:
-        name = "w_q" if dtype is None else "dtype"
-        raise TypeError(f"{name}: got dtype {target}; allowed are float32 and float64")
-    for name, array in arrays.items():
-        if dtype is not None and array.dtype.kind == "f":
-            arrays[name] = array.astype(target)
-        elif array.dtype != target:
-            hint = f"{target} as w_q (or dtype= to convert)" if dtype is None else "a floating-point array"
-            raise TypeError(f"{name}: got dtype {array.dtype}; allowed is {hint}")
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name}: got a NaN or an infinity; allowed are finite numbers")
-    return arrays
+    return Folded(a_matrix, a_vector[:, 0], b_matrix, constants[:, 0], bias, scale, norm)
 
 
 def _widths(arrays: Mapping[str, Array], heads: int, cross: bool) -> tuple[int, int, int, int, int]:
-    for name in ("w_q", "w_k", "w_v", "w_o"):
-        if arrays[name].ndim != 2 or prod(arrays[name].shape) == 0:
-            raise ValueError(f"{name}: got shape {arrays[name].shape}; allowed is a non-empty matrix")
+    check.matrices(arrays, ("w_q", "w_k", "w_v", "w_o"))
     (width, inner), context = arrays["w_q"].shape, arrays["w_k"].shape[0]
     value, out = arrays["w_o"].shape
     if context != width and not cross:
         raise ValueError(f"w_k: got {context} rows; allowed is {width} as w_q, or any number with cross=True")
     for name, size in (("w_q", inner), ("w_o", value)):
-        if size % heads:
-            raise ValueError(
-                f"heads: got {heads}; allowed is a divisor of {size}, the joint head width of {name}"
-            )
+        check.divided(heads, size, name)
     return int(width), int(context), int(inner), int(value), int(out)

@@ -220,10 +220,12 @@ def _claims(stages: Stages) -> list[dict[str, Any]]:
 
 
 def _bench(stages: Stages, quick: bool) -> list[dict[str, Any]]:
-    from projsym.bench import SHAPES, run
+    from projsym.bench import MAIN, run
+    from projsym.bench.measure import KERNELS, thread_counts
 
-    with stages.stage("measure", len(SHAPES) * 4) as (advance, entry):
-        rows = run(seconds=0.1 if quick else 0.4, progress=advance)
+    cells = len(MAIN) * len(KERNELS) * len(thread_counts(None))
+    with stages.stage("measure", cells) as (advance, entry):
+        rows = run(MAIN, seconds=0.1 if quick else 0.4, progress=advance)
         good = bool(rows) and all(r.agreed for r in rows)
         best: dict[str, list[float]] = {}
         for r in rows:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from projsym.folding import Array, _arrays, _columns
+from projsym import layer_weights as check
+from projsym.layer_weights import Array
 
 __all__ = ["Tied", "tie"]
 
@@ -55,7 +55,7 @@ def tie(
     scale: float | None = None,
     dtype: DTypeLike | None = None,
 ) -> Tied:
-    """A tied layer from its weights, each head a view of them where no dtype is converted.
+    """A tied layer from its weights.
 
     >>> w_q, w_k, w_o = np.random.default_rng(0).standard_normal((3, 8, 8))
     >>> tied = tie(w_q, w_k, w_o, heads=2)
@@ -70,37 +70,28 @@ def tie(
     All arrays must have one dtype, float32 or float64; with dtype= they are converted to it explicitly.
     Raises TypeError (dtypes) and ValueError (shapes, heads, scale, non-finite weights).
     """
-    if isinstance(heads, bool) or not isinstance(heads, int | np.integer) or heads < 1:
-        raise ValueError(f"heads: got {heads!r}; allowed is an integer >= 1")
+    check.heads(heads)
     given = {"w_q": w_q, "w_k": w_k, "w_o": w_o, "b_q": b_q, "b_k": b_k, "b_o": b_o}
-    arrays = _arrays({name: value for name, value in given.items() if value is not None}, dtype)
-    for name in ("w_q", "w_k", "w_o"):
-        if arrays[name].ndim != 2 or arrays[name].size == 0:
-            raise ValueError(f"{name}: got shape {arrays[name].shape}; allowed is a non-empty matrix")
+    arrays = check.floats(given, dtype)
+    check.matrices(arrays, ("w_q", "w_k", "w_o"))
     inner, out, context = arrays["w_q"].shape[1], arrays["w_o"].shape[1], arrays["w_k"].shape[0]
-    if inner % heads:
-        raise ValueError(f"heads: got {heads}; allowed is a divisor of {inner}, the joint head width of w_q")
+    check.divided(heads, inner, "w_q")
     shapes = {
         "w_k": (context, inner), "w_o": (inner, out), "b_q": (inner,), "b_k": (inner,), "b_o": (out,),
     }  # fmt: skip
-    for name, shape in shapes.items():
-        if name in arrays and arrays[name].shape != shape:
-            raise ValueError(f"{name}: got shape {arrays[name].shape}; allowed is {shape}")
-    if scale is None:
-        scale = (inner // heads) ** -0.5
-    elif isinstance(scale, bool) or not isinstance(scale, int | float | np.floating) or not isfinite(scale):
-        raise ValueError(f"scale: got {scale!r}; allowed is a finite real number")
+    check.shaped(arrays, shapes)
+    scale = check.scale_of(scale, inner // heads)
     kind = arrays["w_q"].dtype
 
     def vector(name: str, size: int) -> Array:
         return arrays.get(name, np.zeros(size, kind))
 
     return Tied(
-        _columns(arrays["w_q"], heads),
-        _columns(arrays["w_k"], heads),
+        check.columns(arrays["w_q"], heads),
+        check.columns(arrays["w_k"], heads),
         arrays["w_o"].reshape(heads, inner // heads, out),
         vector("b_q", inner).reshape(heads, -1),
         vector("b_k", inner).reshape(heads, -1),
         vector("b_o", out),
-        float(scale),
+        scale,
     )

@@ -91,6 +91,7 @@ def test_fixtures_prove_once_a_session_and_fail(session: pytest.Pytester) -> Non
         def test_assumptions(proved):
             assert [h.name for h in proved("I.4").theorem.assumptions] == ["equal norms"]
 
+        # An unknown id must fail a user's test, with this error; strict: passing would be a failure.
         @pytest.mark.xfail(raises=KeyError, strict=True)
         def test_unknown(proved):
             proved("I.99")

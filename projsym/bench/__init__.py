@@ -4,10 +4,11 @@ from projsym.bench.environment import environment, notes
 from projsym.bench.measure import run
 from projsym.bench.peak import fma_peak, read_bandwidth
 from projsym.bench.product import markdown, result, write
-from projsym.bench.rows import FULL, SHAPES, Row, Shape
+from projsym.bench.rows import FULL, MAIN, SHAPES, Row, Shape
 
 __all__ = [
     "FULL",
+    "MAIN",
     "SHAPES",
     "Row",
     "Shape",

@@ -26,6 +26,8 @@ Array: TypeAlias = NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
 
 SEED = 20260202
+KERNELS = ("attention", "project", backward.KERNEL)
+"""What is measured of every shape."""
 
 
 def run(
@@ -56,7 +58,7 @@ def run(
     rates: dict[str, float] = {}
     rows: list[Row] = []
     for shape in chosen:
-        for kernel in ("attention", "project"):
+        for kernel in KERNELS[:2]:
             q, k, v = _inputs(shape, kernel)
             gate = Gate(q, k, v, _order(kernel, shape))
             for n in counts:

@@ -44,6 +44,14 @@ class Shape:
         return 4 * math.prod(self.sizes)
 
 
+MAIN = (
+    Shape(8, 1024, 1024, 64),
+    Shape(64, 128, 128, 64),
+    Shape(512, 20, 20, 32),
+    Shape(2, 512, 512, 64, "float64"),
+)
+"""What `projsym reproduce` measures: one size of each kind, since checking a large one takes long."""
+
 SHAPES = (
     Shape(8, 1024, 1024, 64),
     Shape(1, 2048, 2048, 64),

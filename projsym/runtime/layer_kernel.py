@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from projsym.runtime.c_kernel import _open
 from projsym.runtime.dispatch import BACKENDS, _say
 from projsym.runtime.layer_manifest import LayerEntry, load_layers
 from projsym.runtime.layout import Array, address, heads, ready
+from projsym.runtime.numpy_kernel import load_function
 from projsym.runtime.threads import threads_for_call
 
 Result = tuple[Array, Array | None, dict[str, Array] | None, int]
@@ -57,7 +57,7 @@ class CLayer:
         scalars: bool,
         save: bool,
     ) -> Result:
-        """Status: 0, -1 for no memory, or the number of rows with a normaliser that is NaN or infinite.
+        """Status: 0, -1 for no memory, or the number of rows to look at, those without keys too.
 
         arrays: by name, of this layer's dtype: sources ``(..., rows, features)`` with leading axes that
         broadcast to `lead`, matrices ``(H, rows, columns)``, offsets ``(H, features)``, the start.
@@ -101,13 +101,7 @@ class NumpyLayer:
 
     def __init__(self, entry: LayerEntry) -> None:
         self.entry = entry
-        path = entry.folder / entry.files["numpy"]
-        spec = importlib.util.spec_from_file_location(f"projsym.kernels.{entry.name}", path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"cannot load {path}")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        self._function: Any = getattr(module, entry.name)
+        self._function: Any = load_function(entry)
 
     def __call__(
         self,

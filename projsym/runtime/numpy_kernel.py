@@ -8,8 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from projsym.runtime.layer_manifest import LayerEntry
 from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
+
+
+def load_function(entry: Entry | LayerEntry) -> Callable[..., tuple[Any, ...]]:
+    """The function of a generated NumPy file."""
+    path = entry.folder / entry.files["numpy"]
+    module: dict[str, Any] = {"__name__": f"projsym.kernels.{entry.name}"}
+    exec(compile(entry.source("numpy"), str(path), "exec"), module)
+    function: Callable[..., tuple[Any, ...]] = module[entry.name]
+    return function
 
 
 class NumpyKernel:
@@ -17,10 +27,7 @@ class NumpyKernel:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        path = entry.folder / entry.files["numpy"]
-        module: dict[str, Any] = {"__name__": f"projsym.kernels.{entry.name}"}
-        exec(compile(entry.source("numpy"), str(path), "exec"), module)
-        self._function: Callable[..., tuple[Any, ...]] = module[entry.name]
+        self._function = load_function(entry)
 
     def __call__(
         self,

@@ -33,6 +33,7 @@ def driver() -> Iterator[Driver]:
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     service = shutil.which("chromedriver")
     if binary is None or service is None:
+        # A browser is no package that an extra could bring.
         pytest.skip("Chromium or chromedriver is not installed: `apt-get install chromium chromium-driver`")
     options = webdriver.ChromeOptions()
     options.binary_location = binary

@@ -35,6 +35,7 @@ console.log(JSON.stringify(out));
 def cases() -> list[dict[str, Any]]:
     node = shutil.which("node")
     if node is None:
+        # Nothing else that the tests install runs JavaScript.
         pytest.skip("node is not installed: the figure's script cannot be run")
     done = subprocess.run([node, "-e", RUN, str(SCRIPT)], capture_output=True, text=True, check=True)
     found: list[dict[str, Any]] = json.loads(done.stdout)

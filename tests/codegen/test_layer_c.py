@@ -53,6 +53,7 @@ def given(weights: Folded | Tied) -> tuple[dict[str, int], dict[str, np.ndarray]
 def test_portable_c(form: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the vector instructions of this machine."""
     if not Path("/proc/cpuinfo").exists() or "avx" not in Path("/proc/cpuinfo").read_text():
+        # What it forbids, other processors' compilers never use.
         pytest.skip("the flag is one of x86 compilers")
     monkeypatch.setenv("PROJSYM_CFLAGS", "-mno-avx -Wno-psabi")
     compare(load_layers()[f"layer_{form}"], form, dtype)

@@ -56,10 +56,12 @@ def gcc() -> tuple[str, str]:
     """gcc and its sanitizer's library, which must be loaded before Python."""
     command = shutil.which("gcc")
     if command is None:
+        # Where clang keeps its library differs from release to release; the kernels are the same text.
         pytest.skip("needs gcc: the sanitizer's library is preloaded from where gcc has it")
     asked = subprocess.run([command, "-print-file-name=libasan.so"], capture_output=True, text=True)
     library = asked.stdout.strip()
     if not Path(library).is_absolute():
+        # Some distributions ship it as a package of its own.
         pytest.skip("this gcc has no address sanitizer")
     return command, library
 
