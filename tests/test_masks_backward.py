@@ -121,8 +121,10 @@ def test_past_keys_have_gradients_of_their_own(backend: str) -> None:
     seen = visible((2,), 6, 15, past=9, is_causal=True)
     want = projsym.attention_backward(g, q, k, v, out, lse, attn_mask=seen, backend=backend)
     whole = [got[0], *(np.concatenate((b, a), axis=1) for a, b in zip(got[1:3], got[3:], strict=True))]
-    for a, b in zip(whole, want, strict=True):
-        assert a.shape == b.shape and abs(a - b).max() < 1e-5
+    error = None if backend == "c" else 8 * float(np.finfo(q.dtype).eps) / 2
+    bound = backward_bound(g, q, k, v, attn_mask=seen, exp_error=error)
+    for a, b, name in zip(whole, want, ("dq", "dk", "dv"), strict=True):
+        assert a.shape == b.shape and (abs(a - b) <= 2 * bound[name]).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -29,6 +29,10 @@ s = sp.Symbol("s", positive=True)
 x = inner(q, k[j])
 other = ScalarFamily("other")
 
+ROUNDING = 1e-12
+"""Allowed in float64 to numbers of about 1 made of some dozens: thousands of roundings, of which there are far
+fewer, while a wrong term is of the size of the numbers."""
+
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("no expression", "exp(x)", TypeError, "weight: given 'exp"),
     ("a vector", q, TypeError, "weight: given"),
@@ -93,8 +97,8 @@ def test_maxima_of_any_two_numbers_have_gradients() -> None:
     query, key, value = rng.standard_normal((3, 20, 4))
     out, mass = f(query, key, value, return_saved=True, a=1.0)
     w = np.clip(query @ key.T, 1, 2)
-    np.testing.assert_allclose(mass, w.sum(1), rtol=1e-13)
-    np.testing.assert_allclose(out, w @ value / w.sum(1)[:, None], atol=1e-13)
+    np.testing.assert_allclose(mass, w.sum(1), rtol=ROUNDING)
+    np.testing.assert_allclose(out, w @ value / w.sum(1)[:, None], atol=ROUNDING)
     moved = f(query, key, value, a=1.0 + 1e-7)
     slope = f.backward(out, query, key, value, out, mass, a=1.0)["a"]
     # No product is within 1e-6 of a kink; the difference quotient is off by second order, 1e-7.
@@ -232,7 +236,7 @@ def test_a_query_that_no_key_is_near_gets_and_gives_nothing() -> None:
             backend=backend,
         )
         for x in ("key", "value"):
-            np.testing.assert_allclose(made[x], rest[x], atol=1e-14)
+            np.testing.assert_allclose(made[x], rest[x], atol=ROUNDING)
 
 
 def test_leading_axes_positions_and_numbers_of_a_head() -> None:
@@ -244,7 +248,7 @@ def test_leading_axes_positions_and_numbers_of_a_head() -> None:
     one = f(query[1, 2], key[2], value[1, 2], scale=0.5, lean=lean[2])
     np.testing.assert_array_equal(out[1, 2], one)
     decoded = f(query[:, :, 4:], key, value, scale=0.5, lean=lean, query_position=np.arange(4.0, 6.0))
-    np.testing.assert_allclose(decoded, out[:, :, 4:], rtol=1e-12)
+    np.testing.assert_allclose(decoded, out[:, :, 4:], rtol=ROUNDING)
     whole = np.broadcast_to(key, (2, 3, 7, 4))
     made = f.backward(out, query, whole, value, out, lse, scale=0.5, lean=lean)
     assert made["lean"].shape == (3, 1) and made["scale"].shape == (2, 3)
@@ -252,7 +256,7 @@ def test_leading_axes_positions_and_numbers_of_a_head() -> None:
         f.backward(out[h], query[h], key, value[h], out[h], lse[h], scale=0.5, lean=lean)["lean"]
         for h in (0, 1)
     )
-    np.testing.assert_allclose(made["lean"], parts, rtol=1e-12)
+    np.testing.assert_allclose(made["lean"], parts, rtol=ROUNDING)
 
 
 def test_backward_arguments_are_checked() -> None:
@@ -277,7 +281,7 @@ def test_fixed_arguments_get_no_gradient() -> None:
 
 @pytest.mark.parametrize("mask", ["causal", (3, 0), (None, 2)], ids=str)
 def test_a_mask_restricts_the_keys(mask: Any) -> None:
-    """Float64 against the definition over the seen keys; both are within 1e-13 of sizes of about 1."""
+    """Float64 against the definition over the seen keys; both are within `ROUNDING` of sizes of about 1."""
     f = projsym.compile(**EXAMPLES["epanechnikov"].given, mask=mask, name="masked")
     given = arguments("epanechnikov", 8, 8, 3, "float64")
     query, key, value, h = (given[x] for x in ("query", "key", "value", "h"))
@@ -289,12 +293,12 @@ def test_a_mask_restricts_the_keys(mask: Any) -> None:
     want = w @ value / np.where(z > 0, z, 1)[:, None]
     for backend in ("c", "numpy"):
         out, mass = f(return_saved=True, backend=backend, **given)
-        np.testing.assert_allclose(out, want, atol=1e-13)
-        np.testing.assert_allclose(mass, z, atol=1e-13)
+        np.testing.assert_allclose(out, want, atol=ROUNDING)
+        np.testing.assert_allclose(mass, z, atol=ROUNDING)
         later = f(query[5:], key, value, h=h, past=5, backend=backend)
-        np.testing.assert_allclose(later, out[5:], atol=1e-13)
+        np.testing.assert_allclose(later, out[5:], atol=ROUNDING)
         made = f.backward(out, query, key, value, out, mass, h=h, backend=backend)
-        np.testing.assert_allclose(made["value"], (w / np.where(z > 0, z, 1)[:, None]).T @ out, atol=1e-13)
+        np.testing.assert_allclose(made["value"], (w / np.where(z > 0, z, 1)[:, None]).T @ out, atol=ROUNDING)
     with pytest.raises(ValueError, match="past: given -1"):
         f(query, key, value, h=h, past=-1)
 
