@@ -30,7 +30,7 @@ x = inner(q, k[j])
 other = ScalarFamily("other")
 
 ROUNDING = 1e-12
-"""Allowed in float64 to numbers of about 1 made of some dozens: thousands of roundings, of which there are far
+"""Allowed in float64 to numbers of about 1 made of some dozens: thousands of roundings, where there are far
 fewer, while a wrong term is of the size of the numbers."""
 
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
