@@ -11,9 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from projsym.torch import attention
+
 from .sizes import Form, Sigma
 
-__all__ = ["CORES", "Attention", "Core", "explicit_core", "torch_core"]
+__all__ = ["CORES", "Attention", "Core", "explicit_core", "projsym_core", "torch_core"]
 
 Core = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
 """(q (B, H, n, d), k (B, H, m, d), v (B, H, m, e), visible, scale) -> (B, H, n, e).
@@ -33,7 +35,12 @@ def explicit_core(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float
     return scores.softmax(-1) @ v
 
 
-CORES: dict[str, Core] = {"torch": torch_core, "explicit": explicit_core}
+def projsym_core(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float) -> Tensor:
+    """The generated kernels, forward and backward: on the CPU, float32 or float64, differentiable once."""
+    return attention(q, k, v, attn_mask=visible, scale=scale)
+
+
+CORES: dict[str, Core] = {"torch": torch_core, "projsym": projsym_core, "explicit": explicit_core}
 """By the names that the commands use."""
 
 

@@ -31,8 +31,9 @@ out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Result tables; default WORK/tables."
 )
 core_option = click.option(
-    "--core", default="torch", show_default=True, type=click.Choice(["torch", "explicit"]),
-    help="What computes attention: PyTorch's operator, or the definition with stored weights.",
+    "--core", type=click.Choice(["projsym", "torch", "explicit"]),
+    help="What computes attention: the kernels of projsym.torch [default on a CPU], PyTorch's operator "
+    "[default on a GPU], or the definition with stored weights. On a CPU the first two are timed anyway.",
 )  # fmt: skip
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 
@@ -67,13 +68,13 @@ def learn() -> None:
 @out_option
 def translate(
     size: str, steps: int | None, seeds: int | None, epochs: int | None, heads: str, sigma: str,
-    jobs: int | None, core: str, device: str, work: Path, out: Path | None,
+    jobs: int | None, core: str | None, device: str, work: Path, out: Path | None,
 ) -> None:  # fmt: skip
     """English to Spanish: all forms from equal starts, timed, trained and scored."""
     with _needs_extra():
         from . import experiment, plans, timing
 
-        _check_device(device)
+        core = _core(core, device)
         widths: dict[str, tuple[HeadWidth, ...]] = {
             "input": ("input",), "split": ("split",), "both": ("input", "split"),
         }  # fmt: skip
@@ -89,13 +90,14 @@ def translate(
         workers = jobs or len(os.sched_getaffinity(0))
         threads = None if size == "full" else plan.threads
         begin = time.perf_counter()
-        rows = timing.time_steps(sizes, chosen, steps=steps or 10, device=device, threads=threads, core=core)
+        cores = (core,) if device != "cpu" else tuple(dict.fromkeys((core, "projsym", "torch")))
+        rows = timing.time_steps(sizes, chosen, steps or 10, device, threads, cores)
         timed = [row.as_dict() for row in rows]
         data = experiment.describe_data(plan)
         if steps is not None:
             tables = experiment.timing_only(plan, timed, data)
         else:
-            seconds = {row.variant: row.step for row in rows}
+            seconds = {row.variant: row.step for row in rows if row.core == core}
             at_once = workers if device == "cpu" else 1
             expected = plans.estimate(plan, seconds, data["training"], at_once)
             _say(f"about {expected / 60:.1f} minutes on {at_once} idle cores")
@@ -121,7 +123,7 @@ def series(
     seeds: int,
     epochs: int,
     jobs: int | None,
-    core: str,
+    core: str | None,
     device: str,
     work: Path,
     out: Path | None,
@@ -131,7 +133,7 @@ def series(
         from . import plans
         from .series import SERIES
 
-        _check_device(device)
+        core = _core(core, device)
         try:
             plan = plans.series_plan(names or SERIES, seeds, epochs, device, core)
         except ValueError as e:
@@ -189,7 +191,8 @@ def _needs_extra() -> Iterator[None]:
         raise click.ClickException(str(e)) from e
 
 
-def _check_device(device: str) -> None:
+def _core(core: str | None, device: str) -> str:
+    """What computes attention, once the device is checked."""
     import torch
 
     try:
@@ -200,6 +203,11 @@ def _check_device(device: str) -> None:
         raise click.BadParameter(f"{device!r}: allowed are cpu and cuda", param_hint="--device")
     if kind == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: PyTorch sees no GPU here")
+    if kind == "cuda" and core == "projsym":
+        raise click.BadParameter(
+            "projsym runs on the CPU; allowed with a GPU are torch and explicit", param_hint="--core"
+        )
+    return core or ("torch" if kind == "cuda" else "projsym")
 
 
 def _show(tables: Tables, experiment: str, folder: Path) -> None:

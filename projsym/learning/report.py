@@ -63,15 +63,17 @@ def difference_table(results: Results, task: str) -> Table:
 def timing_table(results: Results) -> Table:
     """Milliseconds of a step and of its parts, and the ratios, measured and predicted."""
     table = Table(
-        title="one training step: least of all rounds; ratios to the standard form, paired by round"
+        title="one training step: least of all rounds; ratios to the standard form and same core, by round"
     )
-    columns = ("variant", "step ms", "attention ms", "optimizer ms", "rest ms")
+    columns = ("variant", "core", "step ms", "attention ms", "optimizer ms", "rest ms")
     for name in (*columns, "ratio", "counted", "attention ratio", "counted"):
-        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=name == "variant")
+        table.add_column(
+            name, justify="left" if name in ("variant", "core") else "right", no_wrap=name == "variant"
+        )
     for row in results.tables.timing:
         parts = [f"{1e3 * row[k]:.2f}" for k in ("step", "attention", "optimizer", "rest")]
         names = ("step_ratio", "predicted_step_ratio", "attention_ratio", "predicted_attention_ratio")
-        table.add_row(row["variant"], *parts, *(f"{row[k]:.2f}" for k in names))
+        table.add_row(row["variant"], row["core"], *parts, *(f"{row[k]:.2f}" for k in names))
     return table
 
 

@@ -28,9 +28,11 @@ REPORTED_RATIO = 174 / 129
 
 @dataclass(frozen=True)
 class Speed:
-    """A variant's training step against the standard form's, measured and as operations predict [III.6]."""
+    """A variant's training step against the standard form's with the same core, measured and as operations
+    predict [III.6]."""
 
     variant: str
+    core: str
     measured: float
     predicted: float
     attention_measured: float
@@ -45,8 +47,8 @@ class Speed:
         """One sentence with all four ratios and the verdict."""
         verdict = "reached" if self.reached else "not reached"
         return (
-            f"{self.variant}: a step is {self.measured:.2f}x as fast as the standard form's "
-            f"(products counted: {self.predicted:.2f}x), its attention {self.attention_measured:.2f}x "
+            f"{self.variant}, core {self.core}: a step is {self.measured:.2f}x as fast as the standard "
+            f"form's (products counted: {self.predicted:.2f}x), its attention {self.attention_measured:.2f}x "
             f"(counted: {self.attention_predicted:.2f}x); {REPORTED_RATIO:.2f}x is {verdict}"
         )
 
@@ -120,6 +122,7 @@ class Results:
         return [
             Speed(
                 row["variant"],
+                row["core"],
                 row["step_ratio"],
                 row["predicted_step_ratio"],
                 row["attention_ratio"],

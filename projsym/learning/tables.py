@@ -19,17 +19,17 @@ CURVES, RUNS, TIMING = "curves", "runs", "timing"
 REQUIRED = {
     CURVES: (*KEYS, "epoch", "training_loss"),
     RUNS: (*KEYS, "parameters"),
-    TIMING: ("variant", "step"),
+    TIMING: ("variant", "core", "step"),
 }
-_TEXT = {"phase", "task", "form", "head_width", "sigma", "variant", "device"}
+_TEXT = {"phase", "task", "form", "head_width", "sigma", "variant", "core", "device"}
 _WHOLE = {"seed", "epoch", "parameters", "rounds", "steps"}
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """curves: a row for each epoch of a run. runs: a row for each run. timing: a row for each variant. about:
-    settings, environment and everything that is no table."""
+    """curves: a row for each epoch of a run. runs: a row for each run. timing: a row for each variant and
+    core. about: settings, environment and everything that is no table."""
 
     curves: Sequence[Row]
     runs: Sequence[Row]

@@ -21,18 +21,21 @@ from .vocabulary import PAD
 
 __all__ = ["StepTime", "time_steps"]
 
+PARTS = ("step", "attention", "optimizer")
+
 
 @dataclass(frozen=True)
 class StepTime:
-    """One variant. Seconds are the least of all rounds.
+    """One variant around one core. Seconds are the least of all rounds.
 
     step: forward, backward and optimiser. attention: the three attention layers alone, forward and backward,
     on inputs of the same shape. optimizer: of all parameters. rest: step less these two, so it carries their
-    errors. ratio: the standard form's seconds over this one's, median over rounds that were timed in turn;
-    predicted ratios: of operations [III.6].
+    errors. ratio: the standard form's seconds over this one's with the same core, median over rounds that
+    were timed in turn; predicted ratios: of operations [III.6].
     """
 
     variant: str
+    core: str
     parameters: int
     step: float
     attention: float
@@ -54,9 +57,10 @@ def time_steps(
     steps: int,
     device: str = "cpu",
     threads: int | None = None,
-    core: str = "torch",
+    cores: Sequence[str] = ("torch",),
 ) -> list[StepTime]:
-    """Time about `steps` steps of every variant (at least five), in turn; the first must be a standard one.
+    """Time about `steps` steps (at least five) of every variant around every core, in turn; the first variant
+    must be a standard one. cores: names in `projsym.learning.attention.CORES`.
 
     Random tokens, sentences of half to the full length. threads: of PyTorch on the CPU, None for its default.
     """
@@ -66,11 +70,14 @@ def time_steps(
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        parts = [_parts(sizes, v, torch.device(device), CORES[core]) for v in variants]
-        for calls, _ in parts:
-            for call in calls.values():
-                call()
-        names = {f"{i} {name}": call for i, (calls, _) in enumerate(parts) for name, call in calls.items()}
+        parts = {
+            (core, variant): _parts(sizes, variant, torch.device(device), CORES[core])
+            for core in cores
+            for variant in variants
+        }
+        names = {_label(*at, name): call for at, (calls, _) in parts.items() for name, call in calls.items()}
+        for call in names.values():
+            call()
         begin = time.perf_counter()
         for call in names.values():
             call()
@@ -78,25 +85,30 @@ def time_steps(
     finally:
         torch.set_num_threads(before)
     found = []
-    for i, (variant, (_, parameters)) in enumerate(zip(variants, parts, strict=True)):
-        step, attention, optimizer = (times[f"{i} {name}"] for name in ("step", "attention", "optimizer"))
+    for (core, variant), (_, parameters) in parts.items():
+        step, attention, optimizer = (times[_label(core, variant, part)] for part in PARTS)
         said = predict(sizes, variant)
         found.append(
             StepTime(
                 variant.name,
+                core,
                 parameters,
                 step.least,
                 attention.least,
                 optimizer.least,
                 step.least - attention.least - optimizer.least,
-                times["0 step"].median_ratio(step),
-                times["0 attention"].median_ratio(attention),
+                times[_label(core, variants[0], "step")].median_ratio(step),
+                times[_label(core, variants[0], "attention")].median_ratio(attention),
                 said.step_ratio,
                 said.attention_ratio,
                 len(step.samples),
             )
         )
     return found
+
+
+def _label(core: str, variant: Variant, part: str) -> str:
+    return f"{core} {variant.name} {part}"
 
 
 def _parts(

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from projsym.learning.agreement import folding_bound, tying_bound
-from projsym.learning.attention import Attention, explicit_core, torch_core
+from projsym.learning.attention import Attention, explicit_core, projsym_core, torch_core
 from projsym.learning.convert import tie_into, tied_model
 from projsym.learning.model import Translator, causal
 from projsym.learning.sizes import Variant
 
 DTYPES = [torch.float32, torch.float64]
-CORES = [explicit_core, torch_core]
+CORES = [explicit_core, projsym_core, torch_core]
 Build = Callable[..., Translator]
 Layers = Callable[[nn.Module], list[Attention]]
 

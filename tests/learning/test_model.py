@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from projsym.learning.attention import Attention, explicit_core, torch_core
+from projsym.learning.attention import Attention, explicit_core, projsym_core, torch_core
 from projsym.learning.counts import FORM_OF, model_parameters, predict, substituted
 from projsym.learning.model import Translator
 from projsym.learning.sizes import FORMS, FULL, Form, HeadWidth, Sizes, Variant
@@ -50,7 +50,7 @@ def test_sigma_starts_at_the_scale_of_the_paper(build: Build, sizes: Sizes) -> N
 
 
 @pytest.mark.parametrize(("form", "head_width"), VARIANTS)
-@pytest.mark.parametrize("core", [explicit_core, torch_core])
+@pytest.mark.parametrize("core", [explicit_core, projsym_core, torch_core])
 def test_no_row_sees_a_later_token(
     form: Form, head_width: HeadWidth, core: object, build: Build, batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
@@ -63,7 +63,7 @@ def test_no_row_sees_a_later_token(
 
 
 @pytest.mark.parametrize(("form", "head_width"), VARIANTS)
-@pytest.mark.parametrize("core", [explicit_core, torch_core])
+@pytest.mark.parametrize("core", [explicit_core, projsym_core, torch_core])
 def test_padding_of_the_source_is_not_seen(
     form: Form, head_width: HeadWidth, core: object, build: Build, batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:

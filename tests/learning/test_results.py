@@ -38,7 +38,8 @@ def tables() -> Tables:
             curves += [{**key(f, s), "epoch": 1, "validation_loss": x / 3, "training_loss": 0.1}]
     timing = [
         {
-            "variant": f"{f}.input.fixed", "step": 0.1, "step_ratio": r, "predicted_step_ratio": 1.14,
+            "variant": f"{f}.input.fixed", "core": "torch", "step": 0.1, "step_ratio": r,
+            "predicted_step_ratio": 1.14,
             "attention_ratio": 1.2, "predicted_attention_ratio": 1.31,
         }
         for f, r in (("standard", 1.0), ("tied", 1.1), ("folded", 1.4))
