@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,7 +114,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing for a row's batch and threads")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--save", action="store_true", help="write the table, dated, next to this file")
     given = parser.parse_args()
     kinds = ["sdpa", "eager", "standard", "folded"]
     found = environment()
@@ -128,12 +126,10 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("batch", "attention") else "right")
     for cells in measure(kinds, given.threads, given.seconds):
         table.add_row(*cells)
-    console = Console(width=110, record=True)
+    console = Console(width=110)
     console.print(table)
     for note in found["notes"]:
         console.print(f"note: {note}")
-    if given.save:
-        Path(__file__).with_name(f"minilm_{today}.txt").write_text(console.export_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from projsym.claims import Claim
-from projsym.display import table
-from projsym.report.html import number, seconds
 
 __all__ = ["bench_page", "claims_page"]
 
@@ -23,8 +20,8 @@ projsym bench
 ```
 
 Outputs are compared within proven bounds before anything is timed; ratios are the peer's time over ours, so
-above 1 ours is faster. `projsym bench --json > benchmarks/YEAR-MONTH-DAY.json` saves a table that this page
-shows when the site is built again.
+above 1 ours is faster. `python benchmarks/run_all.py` measures everything and saves it in `benchmarks`, where
+this page finds it when the site is built again.
 """
 
 
@@ -50,36 +47,22 @@ def claims_page(claims: Sequence[Claim], stands: Collection[str]) -> str:
 
 
 def bench_page(folder: Path) -> str:
-    """How to measure; and the saved tables in `folder`, newest name first, as they were saved."""
+    """How to measure; and what is saved in dated folders of `folder`, newest name first, as it was saved.
+
+    Of each folder first the table against peers with its figures, then what the other scripts printed.
+    """
     parts = [_HOW]
-    saved = sorted((p for p in folder.glob("*") if p.suffix in (".json", ".md")), reverse=True)
+    saved = sorted((p for p in folder.glob("*-*-*") if p.is_dir()), reverse=True)
     if not saved:
         parts.append("No table is saved in this checkout.")
-    for path in saved:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".md":
-            parts.append(text.replace("\n# ", "\n## ").removeprefix("# "))
-            continue
-        data = json.loads(text)
-        rows = data["bench"] if isinstance(data, dict) else data
-        parts += [f"## {path.stem}", _rows(rows)]
+    for day in saved:
+        parts.append(f"## {day.name}")
+        for path in sorted(day.glob("*.md")):
+            parts.append(re.sub(r"^(#+ )", r"##\1", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        for path in sorted(day.glob("*.svg")):
+            svg = path.read_text(encoding="utf-8")
+            parts.append(svg[svg.index("<svg") :].strip())
+        for path in sorted(day.glob("*.txt")):
+            printed = path.read_text(encoding="utf-8").strip()
+            parts += [f"### {path.stem.replace('_', ' ')}", f"```text\n{printed}\n```"]
     return "\n\n".join(parts) + "\n"
-
-
-def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ("kernel", "heads×n×m×d", "dtype", "threads", "peer", "ours", "peer's", "ratio (min)", "outputs")
-    body = [
-        (
-            r["kernel"],
-            "×".join(map(str, r["shape"])),
-            r["dtype"],
-            r["threads"],
-            r["peer"],
-            seconds(r["ours_min_s"]),
-            seconds(r["peer_min_s"]),
-            number(r["ratio_min"]),
-            r.get("verdict", "equal"),
-        )
-        for r in rows
-    ]
-    return table("bench", head, body).markdown

@@ -88,15 +88,23 @@ def test_claims_that_rest_on_nothing_are_not_shown() -> None:
 
 
 def test_bench_page_shows_saved_tables_newest_first(tmp_path: Path) -> None:
-    assert "No table is saved" in bench_page(tmp_path)
-    row = {
-        "kernel": "project", "shape": [1, 2, 3, 4], "dtype": "float32", "threads": 1, "peer": "numpy",
-        "ours_min_s": 0.001, "peer_min_s": 0.002, "ratio_min": 2.0, "verdict": "equal",
-    }  # fmt: skip
-    (tmp_path / "2026-01-01.json").write_text(json.dumps([row]))
-    (tmp_path / "2026-02-01.md").write_text("# Later\n\ntext\n")
+    (tmp_path / "learning").mkdir()
+    (tmp_path / "README.md").write_text("# Measurements\n")
+    assert "No table is saved" in bench_page(tmp_path) and "# Measurements" not in bench_page(tmp_path)
+    for day in ("2026-01-01-one", "2026-02-01-two"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "bench.md").write_text(f"# Kernels {day}\n\n| a |\n|---|\n| 1 |\n")
+    (tmp_path / day / "ratio.svg").write_text('<?xml version="1.0"?>\n<svg id="ratio"></svg>\n')
+    (tmp_path / day / "call_overhead.txt").write_text("5 µs\n")
     page = bench_page(tmp_path)
-    assert page.index("Later") < page.index("2026-01-01") and "| project | 1×2×3×4 | float32 |" in page
+    order = [
+        "## 2026-02-01-two",
+        "### Kernels",
+        '<svg id="ratio">',
+        "### call overhead\n\n```text\n5 µs\n```",
+    ]
+    found = [page.index(x) for x in [*order, "## 2026-01-01-one"]]
+    assert found == sorted(found) and "<?xml" not in page
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
