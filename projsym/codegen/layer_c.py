@@ -85,7 +85,8 @@ class Layer:
         parts += [
             f"const T *in_{x.name}, const long *at_{x.name}, long ld_{x.name}" for x in self.layer.sources
         ]
-        parts += [f"const T *map_{w.name}, long next_{w.name}, long ld_{w.name}, long step_{w.name}"
+        parts += [
+            f"const T *map_{w.name}, long next_{w.name}, long ld_{w.name}, long step_{w.name}"
             for w in self.layer.weights
         ]
         parts += [f"const T *offset_{name}, long next_{name}" for name, _ in self.layer.offsets]

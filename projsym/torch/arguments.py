@@ -10,7 +10,7 @@ from torch import Tensor
 
 from projsym.errors import refused
 
-__all__ = ["biases", "leading", "pairs", "past", "real", "scalar", "size", "vectors"]
+__all__ = ["biases", "leading", "pairs", "past", "real", "scalar", "size", "vectors", "weight"]
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -36,6 +36,15 @@ def biases(name: str, x: Tensor, query: Tensor, m: int) -> None:
         raise TypeError(refused(name, x.dtype, f"{query.dtype}, the dtype of the queries"))
     if x.ndim < 1 or x.shape[-1] != m:
         raise ValueError(refused(name, f"shape {tuple(x.shape)}", f"shape (..., {m}), one number a key"))
+
+
+def weight(name: str, w: Tensor, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Checks a weight of a layer: the dtype of the tokens, and the shape."""
+    _tensor(name, w)
+    if w.dtype != x.dtype:
+        raise TypeError(refused(name, w.dtype, f"{x.dtype}, the dtype of x"))
+    if tuple(w.shape) != shape:
+        raise ValueError(refused(name, f"shape {tuple(w.shape)}", f"shape {shape}"))
 
 
 def pairs(name: str, x: Tensor, query: Tensor, m: int) -> None:
@@ -77,10 +86,10 @@ def scalar(name: str, x: Tensor) -> None:
         )
 
 
-def real(name: str, value: object, positive: bool = False) -> float:
-    """A finite real number as a float."""
+def real(name: str, value: object, positive: bool = False, tensors: bool = True) -> float:
+    """A finite real number as a float; `tensors`: whether its caller takes a tensor of one, too."""
     allowed = "a finite real number" + (" greater than 0" if positive else "")
-    allowed += ", or a tensor of one" if name != "softcap" else ""
+    allowed += ", or a tensor of one" if tensors else ""
     if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
         raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
     if isinstance(value, (int, float)) and (not math.isfinite(value) or (positive and value <= 0)):

@@ -18,7 +18,7 @@ from projsym.torch import masks
 from projsym.torch.attention_op import attention as attention_op
 from projsym.torch.project_op import project as project_op
 
-__all__ = ["attention", "project"]
+__all__ = ["attention", "project", "recording"]
 
 Real: TypeAlias = "float | Tensor"
 Window: TypeAlias = "tuple[int | None, int | None]"
@@ -129,10 +129,10 @@ def attention(
     elif scale is not None:
         scale = check.real("scale", scale)
     if softcap is not None:
-        softcap = check.real("softcap", softcap, positive=True)
+        softcap = check.real("softcap", softcap, positive=True, tensors=False)
     mask = masks.mask(query, m, attn_mask, key_bias, kv_lengths, is_causal, window)
     check.leading({"query": query, "key": key, "value": value}, key_bias, enable_gqa)
-    needed = return_lse or _recording(query, key, value, *past, *mask[:2])
+    needed = return_lse or recording(query, key, value, *past, *mask[:2])
     out, lse = attention_op(query, key, value, *mask, *past, enable_gqa, scale, softcap, needed)
     return (out, lse) if return_lse else out
 
@@ -212,11 +212,11 @@ def project(
     else:
         parameter = torch.full((), check.real(name, value, positive=gaussian), dtype=torch.float64)
     check.leading({"q": q, "k": k}, key_bias)
-    needed = return_lse or _recording(q, k, parameter, *mask[:2])
+    needed = return_lse or recording(q, k, parameter, *mask[:2])
     out, lse = project_op(q, k, *mask, parameter, gaussian, needed)
     return (out, lse) if return_lse else out
 
 
-def _recording(*tensors: Tensor | None) -> bool:
+def recording(*tensors: Tensor | None) -> bool:
     """Whether a gradient may be asked for, which the log-sum-exp is saved for."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
