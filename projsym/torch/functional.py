@@ -100,7 +100,8 @@ def attention(
     query (..., n, d), key (..., m, d), value (..., m, dv).
     attn_mask: boolean (True: seen) or of the query's dtype (added to the scores, in natural units),
     broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable; the
-    gradient by attn_mask is formed by PyTorch, with an array of n times m.
+    gradient by attn_mask is formed by PyTorch from recomputed weights, in blocks of at most 2**20 pairs, so a
+    mask that is broadcast takes no array of n times m.
     dropout_p: 0 only: the weights that it would drop are never stored.
     is_causal, window (left, right), kv_lengths (integers, one a sequence): the range of keys that a row sees.
     scale: a finite number or a tensor of one number (with a gradient, if it requires one); default 1/sqrt(d).

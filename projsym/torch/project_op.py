@@ -11,7 +11,7 @@ from projsym.attention import project as forward
 from projsym.backward import project_backward as backward
 from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
-from projsym.torch.mask_gradient import mask_gradient, seen
+from projsym.torch.mask_gradient import mask_gradient
 from projsym.torch.views import array, in_torch, tensor
 
 __all__ = ["project", "project_backward"]
@@ -103,17 +103,17 @@ def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor
 
 def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
     q, k, attn_mask, key_bias, lengths, parameter, out, lse = ctx.saved_tensors
-    parameter = parameter.to(q.dtype)
-    scores = q @ k.mT
+    scale = parameter
     if ctx.gaussian:
-        scores = (
-            scores - q.square().sum(-1)[..., None] / 2 - k.square().sum(-1)[..., None, :] / 2
-        ) / parameter**2
-    else:
-        scores = scores * parameter
-    scores = scores + attn_mask if key_bias is None else scores + attn_mask + key_bias[..., None, :]
-    scores = seen(scores, 0, lengths, ctx.is_causal, ctx.window)
-    return mask_gradient(scores, k, g, out, lse, g_lse, attn_mask.shape)
+        # −‖q − k‖²/2σ² as a dot product, a bias of the key, and a constant of the row, which the log-sum-exp
+        # takes up.
+        scale = parameter**-2
+        half = scale.to(q.dtype) / 2
+        norms = -k.square().sum(-1) * half
+        key_bias = norms if key_bias is None else norms + key_bias
+        lse = lse + q.square().sum(-1) * half
+    mask = attn_mask, key_bias, lengths, ctx.is_causal, ctx.window
+    return mask_gradient(g, q, k, k, out, lse, g_lse, *mask, 0, scale, None)
 
 
 torch.library.register_autograd("projsym::project", _gradients, setup_context=_save)
