@@ -97,12 +97,19 @@ def real(name: str, value: object, positive: bool = False, tensors: bool = True)
     return float(value) if isinstance(value, int) else value
 
 
-def leading(given: Mapping[str, Tensor], key_bias: Tensor | None = None, enable_gqa: bool = False) -> None:
+def leading(
+    given: Mapping[str, Tensor],
+    key_bias: Tensor | None = None,
+    enable_gqa: bool = False,
+    sigma: Tensor | None = None,
+) -> None:
     """Raises ValueError unless the leading axes broadcast; with `enable_gqa` the last of them is that of
     heads."""
     shapes = {name: x.shape[:-2] for name, x in given.items()}
     if key_bias is not None:
         shapes["key_bias"] = key_bias.shape[:-1]
+    if sigma is not None:
+        shapes["sigma"] = sigma.shape[:-1]
     (_, start), *others = shapes.items()
     if enable_gqa:
         if any(len(s) < 1 for name, s in shapes.items() if name != "key_bias"):

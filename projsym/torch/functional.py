@@ -189,10 +189,13 @@ def project(
     >>> project(q, k, sigma=sigma).sum().backward()
     >>> sigma.grad.shape
     torch.Size([])
+    >>> project(q, k, sigma=torch.linspace(4, 8, 50)).shape      # a bandwidth for each key
+    torch.Size([8, 100, 16])
 
     q (..., n, d), k (..., m, d).
     scale: of dot products, default 1/sqrt(d), or sigma: bandwidth > 0 of the Gaussian form; not both. A
-    number, or a tensor of one number, with a gradient if it requires one. key_bias, attn_mask, is_causal,
+    number, or a tensor of one number, with a gradient if it requires one; sigma also (..., m), of the dtype
+    of q, a bandwidth for each key. key_bias, attn_mask, is_causal,
     window, kv_lengths, return_lse and errors are as in :func:`attention`.
 
     Returns (..., n, d), and (..., n) with `return_lse`.
@@ -207,12 +210,15 @@ def project(
     name, value = ("sigma", sigma) if gaussian else ("scale", scale)
     if value is None:
         value = d**-0.5 if d else 1.0
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and gaussian and value.ndim and value.numel() != 1:
+        check.biases("sigma", value, q, k.shape[-2])
+        parameter = value
+    elif isinstance(value, Tensor):
         check.scalar(name, value)
         parameter = value.to(torch.float64).reshape(())
     else:
         parameter = torch.full((), check.real(name, value, positive=gaussian), dtype=torch.float64)
-    check.leading({"q": q, "k": k}, key_bias)
+    check.leading({"q": q, "k": k}, key_bias, sigma=parameter if parameter.ndim else None)
     needed = return_lse or recording(q, k, parameter, *mask[:2])
     out, lse = project_op(q, k, *mask, parameter, gaussian, needed)
     return (out, lse) if return_lse else out
