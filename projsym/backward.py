@@ -9,6 +9,7 @@ number of threads, bit by bit: every sum is in one order, whoever computes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from projsym.masked import Call
 from projsym.masks import Window
 from projsym.runtime import arguments as check
 from projsym.runtime import manifest
+from projsym.runtime import plan as plans
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -214,7 +216,16 @@ def _outputs(
     wide, wider = masked.widened(given | saved, sizes)
     ranges = call.mask.ranges if call.mask else None
     kernel += "_backward"
-    outputs, status = run(kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges)
+    outputs: Sequence[Array | None]
+    key, plan = None, None
+    if ranges is None:
+        key, plan = plans.recall(tuple(wide.values()), (kernel, *wide, call.lead, backend))
+    if plan is not None:
+        outputs, status = plan(tuple(wide.values()), parameters)
+    else:
+        outputs, status = run(
+            kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges, key=key
+        )
     if status < 0:
         raise MemoryError(f"{kernel}: no memory for the work space of {q.dtype} queries of shape {q.shape}")
     narrow = {feature for feature, size in sizes if size == 0}

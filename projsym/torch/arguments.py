@@ -65,7 +65,7 @@ def _tensor(name: str, x: Tensor) -> None:
         raise TypeError(
             refused(name, f"{type(x).__name__}", f"{allowed}; arrays go to projsym.{{attention, project}}")
         )
-    if x.layout != torch.strided or x.device.type not in ("cpu", "meta"):
+    if x.layout != torch.strided or not (x.is_cpu or x.is_meta):
         raise TypeError(refused(name, f"a {x.layout} tensor on {x.device}", allowed))
     if x.dtype not in _FLOATS:
         raise TypeError(refused(name, f"a tensor of {x.dtype}", f"{allowed}; convert it with .to"))
@@ -111,6 +111,8 @@ def leading(
     if sigma is not None:
         shapes["sigma"] = sigma.shape[:-1]
     (_, start), *others = shapes.items()
+    if not enable_gqa and all(s == start for _, s in others):
+        return
     if enable_gqa:
         if any(len(s) < 1 for name, s in shapes.items() if name != "key_bias"):
             told = ", ".join(f"{tuple(x.shape)} of {name}" for name, x in given.items())

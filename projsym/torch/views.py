@@ -23,7 +23,11 @@ _DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.floa
 
 def array(x: Tensor) -> Array:
     """The elements of a CPU tensor in place, whatever its strides; a negated view is evaluated first."""
-    found: Array = x.detach().resolve_neg().numpy()
+    found: Array
+    try:
+        found = x.numpy()
+    except RuntimeError:  # it requires a gradient, or is negated; asking first would cost each call
+        found = x.detach().resolve_neg().numpy()
     return found
 
 
