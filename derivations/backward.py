@@ -26,7 +26,7 @@ from projsym.proof.laws import (
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, shown
 
-from .notation import Z, bias, cap, k, scale, unit, v, σ
+from .notation import Z, bias, cap, k, scale, unit, v, σ, σ_j
 
 QUERIES = IndexSet("queries")
 """The set of queries, i = 1…n; a loss is a sum over it."""
@@ -171,6 +171,18 @@ def gaussian_scores(biased: bool, masked: bool = False) -> Scores:
     )
 
 
+def bandwidth_scores(biased: bool, masked: bool = False) -> Scores:
+    """``−‖q_i − k_j‖²/2σ_j²``, a bandwidth for each key [V.2], with biases as above."""
+    more = added(biased, masked)
+    return Scores(
+        lambda i, j: -norm2(queries[i] - k[j]) / (2 * σ_j[j] ** 2) + more(i, j),
+        lambda i, j: (k[j] - queries[i]) / σ_j[j] ** 2,
+        lambda i, j: (queries[i] - k[j]) / σ_j[j] ** 2,
+        key_scalars={σ_j: lambda i, j: norm2(queries[i] - k[j]) / σ_j[j] ** 3}
+        | ({bias: lambda i, j: sp.S.One} if biased else {}),
+    )
+
+
 attention_scores = Scores(
     lambda i, j: scale * inner(queries[i], k[j]), lambda i, j: scale * k[j], lambda i, j: scale * queries[i]
 )
@@ -241,4 +253,22 @@ attention_softcap_masked_backward = backward_theorem(
     "Backward of attention with soft-capped scores, biases of pairs and of keys",
     softcap_scores(True),
     v,
+)
+project_bandwidths_backward = backward_theorem(
+    "project_bandwidths_backward",
+    "Backward of the projection, Gaussian form with a bandwidth for each key",
+    bandwidth_scores(False),
+    k,
+)
+project_bandwidths_biased_backward = backward_theorem(
+    "project_bandwidths_biased_backward",
+    "Backward of the projection, Gaussian form with a bandwidth and a bias for each key",
+    bandwidth_scores(True),
+    k,
+)
+project_bandwidths_masked_backward = backward_theorem(
+    "project_bandwidths_masked_backward",
+    "Backward of the projection, Gaussian form with a bandwidth for each key, biases of pairs and of keys",
+    bandwidth_scores(True, True),
+    k,
 )

@@ -21,7 +21,7 @@ from projsym.proof.text import text
 from projsym.proof.theorem import REGISTRY as _REGISTRY
 from projsym.proof.theorem import Theorem, build, by, theorem
 
-from .notation import Z, bias, cap, k, q, scale, unit, v, σ
+from .notation import Z, bias, cap, k, q, scale, unit, v, σ, σ_j
 
 ONLINE = (
     "M. Milakov and N. Gimelshein, Online normalizer calculation for softmax (arXiv 1805.02867), 2018",
@@ -225,6 +225,25 @@ project_gaussian_masked = kernel_theorem(
     "project_gaussian_masked",
     "Projection, Gaussian form, with a number added to every score, and one to every key's",
     lambda j: -norm2(q - k[j]) / (2 * σ**2) + bias[j] + inner(pair_bias, unit[j]),
+    k,
+)
+project_bandwidths = kernel_theorem(
+    "project_bandwidths",
+    "Projection, Gaussian form with a bandwidth for each key",
+    lambda j: -norm2(q - k[j]) / (2 * σ_j[j] ** 2),
+    k,
+)
+"""The weights of [V.2] with the identity as the metric: the query's norm does not cancel."""
+project_bandwidths_biased = kernel_theorem(
+    "project_bandwidths_biased",
+    "Projection, Gaussian form with a bandwidth and a bias for each key",
+    lambda j: -norm2(q - k[j]) / (2 * σ_j[j] ** 2) + bias[j],
+    k,
+)
+project_bandwidths_masked = kernel_theorem(
+    "project_bandwidths_masked",
+    "Projection, Gaussian form with a bandwidth for each key, and numbers added to every score and key's",
+    lambda j: -norm2(q - k[j]) / (2 * σ_j[j] ** 2) + bias[j] + inner(pair_bias, unit[j]),
     k,
 )
 attention_softcap_masked = kernel_theorem(

@@ -18,6 +18,8 @@ scale = sp.Symbol("scale", real=True)
 cap = sp.Symbol("cap", positive=True)
 """The bound of soft-capped scores."""
 bias = ScalarFamily("key_bias")
+σ_j = ScalarFamily("sigma", positive=True)
+"""A bandwidth for each key, in the place of σ."""
 
 i, j = index("i"), index("j")
 

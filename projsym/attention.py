@@ -33,7 +33,7 @@ def project(
     k: ArrayLike,
     *,
     scale: float | None = ...,
-    sigma: float | None = ...,
+    sigma: ArrayLike | None = ...,
     key_bias: ArrayLike | None = ...,
     attn_mask: ArrayLike | None = ...,
     is_causal: bool = ...,
@@ -48,7 +48,7 @@ def project(
     k: ArrayLike,
     *,
     scale: float | None = ...,
-    sigma: float | None = ...,
+    sigma: ArrayLike | None = ...,
     key_bias: ArrayLike | None = ...,
     attn_mask: ArrayLike | None = ...,
     is_causal: bool = ...,
@@ -62,7 +62,7 @@ def project(
     k: ArrayLike,
     *,
     scale: float | None = None,
-    sigma: float | None = None,
+    sigma: ArrayLike | None = None,
     key_bias: ArrayLike | None = None,
     attn_mask: ArrayLike | None = None,
     is_causal: bool = False,
@@ -78,6 +78,7 @@ def project(
     >>> project(q, k).shape               # softmax(q @ k.T / sqrt(d)) @ k
     (8, 50, 16)
     >>> p = project(q, k, sigma=1.5)      # weights exp(-|q - k|^2 / (2 sigma^2)), normalised
+    >>> p = project(q, k, sigma=np.linspace(1, 2, 50))    # a bandwidth for each key
     >>> p = project(q, k, key_bias=b)     # scores + b, one number a key; -inf excludes a key
     >>> p = project(q, k, is_causal=True)    # the mean of the keys so far; other masks as in attention
     >>> bool((p[:, 0] == k[:, 0]).all())     # the first query sees one key
@@ -88,7 +89,8 @@ def project(
 
     q: queries (..., n, d). k: keys (..., m, d). key_bias: (..., m), finite or -inf.
     scale: any finite real number; default 1/sqrt(d) (1 if d = 0).
-    sigma: bandwidth, > 0; selects the Gaussian form.
+    sigma: bandwidth, > 0; selects the Gaussian form. An array (..., m), of the dtype of q, gives every key a
+    bandwidth of its own, weights exp(-|q - k_j|^2 / (2 sigma_j^2)); the query's norm does not cancel [V.2].
     attn_mask, is_causal, window, kv_lengths: as in :func:`attention`.
     return_lse: also return the natural log of the sum of exp(score), shape (..., n), where the score is
     ``scale <q, k> + key_bias`` or ``-|q - k|^2 / (2 sigma^2) + key_bias``.
@@ -107,15 +109,13 @@ def project(
     given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
     options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
     layout, plan, made = None, None, None
-    if attn_mask is None and window is None and kv_lengths is None and is_causal is False:
+    widths = check.per_key(sigma)
+    if attn_mask is None and window is None and kv_lengths is None and is_causal is False and not widths:
         layout, plan = plans.recall(given, options)
     if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
         if key_bias is not None:
             check.bias(given[2])
-        if sigma is None:
-            parameter = default_scale(scale, plan.features)
-        else:
-            parameter = check.real("sigma", sigma, positive=True)
+        parameter = default_scale(scale, plan.features) if sigma is None else check.bandwidth(sigma)
         (out, lse), status = made = plan(given, (parameter,))
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
@@ -123,23 +123,18 @@ def project(
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
     check.length("q", "k", b, -1, d, f"(..., m, {d})")
-    if sigma is not None:
-        if scale is not None:
-            raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
-        name, parameter = "project_gaussian", check.real("sigma", sigma, positive=True)
-    else:
-        name, parameter = "project_dot", default_scale(scale, d)
-    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths)
+    name, parameters, each = projection(a, b, scale, sigma)
+    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths, each)
     if call.mask is not None and (call.mask.ranges is not None or call.mask.pairs is not None):
         public = {"q": "q", "k": "k"}
         out, lse = masked.forward(
-            name, public, call.arrays, (parameter,), (("d", d),), call.lead, backend, call.mask
+            name, public, call.arrays, parameters, (("d", d),), call.lead, backend, call.mask
         )
         return (out, lse) if return_lse else out
     arrays = dict(call.arrays)
     if call.mask is not None and call.mask.key_bias is not None:
         name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
-    out, lse = _run(name, arrays, (parameter,), (("d", d),), call.lead, backend, return_lse, layout, made)
+    out, lse = _run(name, arrays, parameters, (("d", d),), call.lead, backend, return_lse, layout, made)
     return (out, lse) if return_lse else out
 
 
@@ -289,6 +284,17 @@ def default_scale(scale: Any, d: int) -> float:
     if scale is None:
         return 1 / math.sqrt(d) if d else 1.0
     return check.real("scale", scale)
+
+
+def projection(q: Array, k: Array, scale: Any, sigma: Any) -> tuple[str, tuple[float, ...], Array | None]:
+    """The kernel of a projection, its parameters, and bandwidths (..., m) where every key has its own."""
+    if sigma is None:
+        return "project_dot", (default_scale(scale, q.shape[-1]),), None
+    if scale is not None:
+        raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
+    if check.per_key(sigma):
+        return "project_bandwidths", (), check.bandwidths(sigma, q, k.shape[-2])
+    return "project_gaussian", (check.bandwidth(sigma),), None
 
 
 def capped(name: str, softcap: Any, scale: float) -> tuple[str, tuple[float, ...]]:

@@ -9,18 +9,20 @@ number of threads, bit by bit: every sum is in one order, whoever computes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from projsym import masked
-from projsym.attention import Backend, capped, default_scale
+from projsym.attention import Backend, capped, default_scale, projection
 from projsym.errors import refused
 from projsym.masked import Call
 from projsym.masks import Window
 from projsym.runtime import arguments as check
 from projsym.runtime import manifest
+from projsym.runtime import plan as plans
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -101,7 +103,7 @@ def project_backward(
     lse: ArrayLike,
     *,
     scale: float | None = None,
-    sigma: float | None = None,
+    sigma: ArrayLike | None = None,
     key_bias: ArrayLike | None = None,
     attn_mask: ArrayLike | None = None,
     is_causal: bool = False,
@@ -127,26 +129,26 @@ def project_backward(
 
     Returns gradients of the shapes of q and k, then that of `scale` (of `sigma` where it is given), one
     number a head, of the leading shape (...): the parameter is one for all heads, so its gradient is their
-    sum; then, with a key bias, its gradient (..., m). All are of the inputs' dtype. The gradient of the keys
-    is both through the values and through the weights. A query that saw no key, and a key that no query sees,
-    give and get 0. Source: theorems ``IV.6b/project_…``. Errors as in :func:`attention_backward`.
+    sum. Of bandwidths of keys the gradient has the shape of `sigma`. Then, with a key bias, its gradient
+    (..., m). All are of the inputs' dtype. The gradient of the keys is both through the values and through
+    the weights. `projsym.bounds_backward` bounds their errors, but for bandwidths of keys. A query that saw
+    no key, and a key that no query sees, give and get 0. Source: theorems ``IV.6b/project_…``. Errors as in
+    :func:`attention_backward`.
     """
     a, b = check.array("q", q, 2), check.array("k", k, 2)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
     check.length("q", "k", b, -1, d, f"(..., m, {d})")
-    if sigma is not None:
-        if scale is not None:
-            raise ValueError(refused("scale, sigma", f"{scale!r} and {sigma!r}", "one of them"))
-        name, by = "project_gaussian", "dsigma"
-        parameter = check.real("sigma", sigma, positive=True)
-    else:
-        name, by, parameter = "project_dot", "dscale", default_scale(scale, d)
-    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths)
+    name, parameters, each = projection(a, b, scale, sigma)
+    call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths, each)
     saved = _saved(call, g, out, lse, g_lse, d)
-    made = _run(name, {"q": "q", "k": "k"}, call, saved, (parameter,), (("d", d),), backend)
-    # The part of each query is of the inputs' dtype; they are added in double and rounded once.
-    whole = np.asarray(made[by].sum(axis=-1, dtype=np.float64)).astype(a.dtype)
+    made = _run(name, {"q": "q", "k": "k"}, call, saved, parameters, (("d", d),), backend)
+    if each is not None:
+        whole = _shared(call, made["dsigma"], "sigma")
+    else:
+        # The part of each query is of the inputs' dtype; they are added in double and rounded once.
+        parts = made["dscale" if sigma is None else "dsigma"]
+        whole = np.asarray(parts.sum(axis=-1, dtype=np.float64)).astype(a.dtype)
     first = (_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), whole)
     return first if key_bias is None else (*first, _shared(call, made["dkey_bias"], "key_bias"))
 
@@ -214,7 +216,16 @@ def _outputs(
     wide, wider = masked.widened(given | saved, sizes)
     ranges = call.mask.ranges if call.mask else None
     kernel += "_backward"
-    outputs, status = run(kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges)
+    outputs: Sequence[Array | None]
+    key, plan = None, None
+    if ranges is None:
+        key, plan = plans.recall(tuple(wide.values()), (kernel, *wide, call.lead, backend))
+    if plan is not None:
+        outputs, status = plan(tuple(wide.values()), parameters)
+    else:
+        outputs, status = run(
+            kernel, call.lead, wide, parameters, q.dtype.name, wider, backend, ranges=ranges, key=key
+        )
     if status < 0:
         raise MemoryError(f"{kernel}: no memory for the work space of {q.dtype} queries of shape {q.shape}")
     narrow = {feature for feature, size in sizes if size == 0}
@@ -227,7 +238,7 @@ def _outputs(
 
 def _shared(call: Call, gradient: Array, name: str) -> Array:
     """A gradient in the shape of its argument: summed over the heads that share it [I.10g]."""
-    core = 1 if name == "key_bias" else 2
+    core = 1 if name in ("key_bias", "sigma") else 2
     like = call.mask.key_bias if name == "key_bias" and call.mask else call.arrays[name]
     assert like is not None
     lead, own = gradient.shape[:-core], like.shape[:-core]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -32,6 +32,7 @@ class Kernel:
     exp_error: float
     scale: float  # base 2, exact up to double rounding
     gaussian: bool
+    widths: bool  # a bandwidth for each key; `scale` is then the largest
     biases: int  # how many numbers are added to a score
     block: int
     blocks: int
@@ -60,7 +61,7 @@ def arguments(
     k: Array,
     v: Array,
     scale: float | None,
-    sigma: float | None,
+    sigma: float | Array | None,
     bias: Array | None,
     dtype: DTypeLike | None,
     block: int,
@@ -77,6 +78,8 @@ def arguments(
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)) and not wider:
         raise TypeError(f"dtype: got {kind}, allowed are float32 and float64, longdouble with an exp_error")
     arrays = {"q": (q, 2), "k": (k, 2), "v": (v, 2)} | ({} if bias is None else {"key_bias": (bias, 1)})
+    if isinstance(sigma, np.ndarray):
+        arrays["sigma"] = (sigma, 1)
     for name, (x, rank) in arrays.items():
         _checked(name, x, rank, kind)
     m, d = k.shape[-2:]
@@ -86,6 +89,12 @@ def arguments(
         raise ValueError(f"k, v: got {m} keys and {v.shape[-2]} values, they must be equal")
     if bias is not None and bias.shape[-1] != m:
         raise ValueError(f"key_bias: got {bias.shape[-1]} entries for {m} keys")
+    if isinstance(sigma, np.ndarray):
+        if sigma.shape[-1] != m:
+            raise ValueError(f"sigma: got {sigma.shape[-1]} entries for {m} keys")
+        exact = sigma.astype(np.float64)
+        if not ((exact > 1e-150) & (exact < 1e150)).all():
+            raise ValueError("sigma: allowed are numbers between 1e-150 and 1e150")
     for name, (x, _) in arrays.items():
         if not (np.isfinite(x) | (np.isneginf(x) & (name == "key_bias"))).all():
             allowed = "finite numbers and -inf" if name == "key_bias" else "finite numbers"
@@ -101,12 +110,14 @@ def arguments(
         raise ValueError("attn_mask: it holds NaN or infinity, allowed are finite numbers and -inf")
     capped = _cap(softcap, tanh_error, sigma, kind)
     terms = (bias is not None) + (pairs is not None)
-    kernel = _kernel(d, m, scale, sigma, terms, kind, block, depth, exp_error, sequential, *capped)
+    one, widths = (float(sigma.min(initial=1.0)), True) if isinstance(sigma, np.ndarray) else (sigma, False)
+    kernel = _kernel(d, m, scale, one, terms, kind, block, depth, exp_error, sequential, *capped)
+    kernel = replace(kernel, widths=widths)
     return kernel, lead, found
 
 
 def _cap(
-    softcap: float | None, tanh_error: float | None, sigma: float | None, dtype: np.dtype[Any]
+    softcap: float | None, tanh_error: float | None, sigma: float | Array | None, dtype: np.dtype[Any]
 ) -> tuple[float | None, float]:
     """The bound of the scores in base 2, and the absolute error of the hyperbolic tangent."""
     if softcap is None:
@@ -170,6 +181,7 @@ def _kernel(
         exp_error=exp_error,
         scale=natural * LOG2E,
         gaussian=sigma is not None,
+        widths=False,
         biases=biases,
         block=block,
         blocks=max(1, -(-m // block)),
@@ -187,16 +199,31 @@ def _checked(name: str, x: Array, rank: int, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"{name}: got shape {x.shape}, at least {rank} axes are needed")
 
 
+Chunk: TypeAlias = tuple[
+    tuple[int, Any], Doubles, Doubles, Doubles, Doubles, NDArray[np.intp], Doubles | None, Doubles | None
+]
+
+
 def heads(
-    q: Array, k: Array, v: Array, bias: Array | None, lead: tuple[int, ...], mask: Mask | None = None
-) -> Iterator[tuple[tuple[int, Any], Doubles, Doubles, Doubles, Doubles, NDArray[np.intp], Doubles | None]]:
-    """Chunks of rows: where they go, queries, visible keys, their biases, values and places, and what is
-    added to each score (rows, keys), minus infinity for a hidden pair, or None if there is no such mask."""
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    lead: tuple[int, ...],
+    mask: Mask | None = None,
+    sigma: float | Array | None = None,
+) -> Iterator[Chunk]:
+    """Chunks of rows: where they go, queries, visible keys, their biases, values and places, what is added to
+    each score (rows, keys), minus infinity for a hidden pair, or None if there is no such mask, and the keys'
+    bandwidths, or None if they have none of their own."""
     n, m = q.shape[-2], k.shape[-2]
     for head, index in enumerate(np.ndindex(lead)):
         ks, vs = (np.broadcast_to(x, lead + x.shape[-2:])[index].astype(np.float64) for x in (k, v))
         qs = np.broadcast_to(q, lead + q.shape[-2:])[index].astype(np.float64)
         bs = np.zeros(m) if bias is None else np.broadcast_to(bias, (*lead, m))[index].astype(np.float64)
+        ws = None
+        if isinstance(sigma, np.ndarray):
+            ws = np.broadcast_to(sigma, (*lead, m))[index].astype(np.float64)
         added = (
             None
             if mask is None or (mask.pairs is None and mask.ranges is None)
@@ -213,7 +240,16 @@ def heads(
         for i in range(0, len(rows), step):
             at = rows[i : i + step]
             part = None if added is None else added[np.ix_(at, place)]
-            yield (head, at), qs[at], ks[seen], bs[seen], vs[seen], place, part
+            yield (
+                (head, at),
+                qs[at],
+                ks[seen],
+                bs[seen],
+                vs[seen],
+                place,
+                part,
+                None if ws is None else ws[seen],
+            )
 
 
 def added(mask: Mask | None, lead: tuple[int, ...], n: int, m: int) -> Doubles:

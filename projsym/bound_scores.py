@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,30 +35,40 @@ def row_bounds(
     place: NDArray[np.intp],
     kernel: Kernel,
     added: Doubles | None = None,
+    widths: Doubles | None = None,
 ) -> Rows:
     """(rows, d), (keys, d), (keys,) and the keys' places in the kernel's input, to bounds on every weight.
 
     added: (rows, keys), what a mask adds to the scores, minus infinity where it hides a pair, which then has
-    weight 0 in the kernel and here; every row sees a key.
+    weight 0 in the kernel and here; every row sees a key. widths: (keys,), the bandwidths of the keys, whose
+    scores then keep the query's norm.
     """
-    d, c, extra = q.shape[1], abs(kernel.scale), kernel.gaussian + kernel.biases
+    d, extra = q.shape[1], kernel.gaussian + kernel.biases + (widths is not None)
+    scale: Any = kernel.scale if widths is None else LOG2E / np.square(widths)
+    c: Any = abs(scale)
     square = np.square(k).sum(1) if kernel.gaussian else np.zeros(len(k))
+    if widths is not None:
+        square = square + np.square(q).sum(1, keepdims=True)
     # A bias this low makes the kernel overflow unless its key is flushed, which is then so for the true one.
     shift = np.maximum(LOG2E * bias, -kernel.largest / 4)
     norm, unscaled = c / 2 * square, np.abs(q) @ np.abs(k).T
-    dot, product = kernel.scale * (q @ k.T), c * unscaled
+    dot, product = scale * (q @ k.T), c * unscaled
     hidden, size = None, np.abs(shift)
     if added is not None:
         hidden, extras = np.isneginf(added), np.maximum(LOG2E * added, -kernel.largest / 4)
         size = size + np.where(hidden, 0.0, np.abs(extras))
         shift = shift + extras
     score = dot - norm + (shift if kernel.cap is None else 0.0)
-    cast = 6 * min(U64, kernel.u) + (kernel.u if kernel.u > U64 else 0.0) + (kernel.least / c if c else 0.0)
+    # Scales of keys are computed in the kernel's type, and multiply what has been added up.
+    cast = (
+        6 * min(U64, kernel.u) + (kernel.u if kernel.u > U64 else 0.0) if widths is None else kernel.gamma(8)
+    )
+    cast = cast + np.divide(kernel.least, c, out=np.zeros(np.shape(c)), where=c > 0)
     error = (
-        _dot_error(q, k, dot, product, cast, d + 1 + extra, kernel)
+        _dot_error(q, k, dot, product, c, cast, d + 1 + extra, kernel)
         + both(cast, kernel.gamma(2 * d + 1 + extra)) * norm
         + both(kernel.u + 2 * min(U64, kernel.u), kernel.gamma(d + 1 + extra)) * size
-        + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * max(1.0, c))
+        + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * np.maximum(1.0, c))
     )
     top = score.max(1, keepdims=True)
     # `own` bounds the error of `score` as it is computed here, and of its differences.
@@ -91,7 +101,7 @@ def row_bounds(
         + 64 * len(k) * U64
     )
     limit = kernel.largest / 8
-    partial = np.maximum(product.max(1), c * np.abs(q).max(1, initial=0.0)) + norm.max()
+    partial = np.maximum(product.max(1), np.max(c) * np.abs(q).max(1, initial=0.0)) + norm.max()
     heavy = np.where(flushed, 0.0, size).max(1) + max(float(shift.max()), 0.0)
     fits = (partial + heavy < limit) & (unscaled.max(1) + square.max() < limit) & kernel.sum_is_positive
     return Rows(
@@ -121,9 +131,17 @@ def _exponentials(score: Doubles, reach: Doubles, block: NDArray[np.intp], kerne
 
 
 def _dot_error(
-    q: Doubles, k: Doubles, dot: Doubles, product: Doubles, cast: float, roundings: int, kernel: Kernel
+    q: Doubles,
+    k: Doubles,
+    dot: Doubles,
+    product: Doubles,
+    c: Any,
+    cast: Any,
+    roundings: int,
+    kernel: Kernel,
 ) -> Doubles:
-    """The part of a score's error that its inner product brings; `product` is ``c Σ |q_a k_a|``.
+    """The part of a score's error that its inner product brings; `product` is ``c Σ |q_a k_a|``, `c` and its
+    relative error `cast` numbers or one for each key.
 
     In order, the accumulator after feature ``a`` is the exact partial sum ``s_a`` up to ``γ Σ |q k|``, and
     each addition loses at most ``u`` of it: in all ``u Σ_a |s_a|`` instead of ``γ_d Σ |q k|``. Two more
@@ -131,15 +149,16 @@ def _dot_error(
     each further term of the score. The error of ``c`` is one factor for the whole sum.
     """
     any_order = kernel.gamma(roundings)
+    crude: Doubles = both(cast, any_order) * product
     if not kernel.sequential:
-        return both(cast, any_order) * product
+        return crude
     d, u, columns = q.shape[1], kernel.u, np.ascontiguousarray(k.T)
     rows = max(1, _IN_CACHE // len(k))
     total = np.concatenate([_partial_sums(q[i : i + rows], columns) for i in range(0, len(q), rows)])
-    running = abs(kernel.scale) * total + d * (both(cast, any_order) + d * U64) * product
+    running = c * total + d * (both(cast, any_order) + d * U64) * product
     further = roundings - d - 1
     ordered = (cast * np.abs(dot) + (2 + further) * u * product + u * running) * (1 + 16 * u * d)
-    out: Doubles = np.minimum(both(cast, any_order) * product, ordered)
+    out: Doubles = np.minimum(crude, ordered)
     return out
 
 
@@ -154,6 +173,6 @@ def _partial_sums(q: Doubles, columns: Doubles) -> Doubles:
     return total
 
 
-def both(a: float, b: float) -> float:
+def both(a: Any, b: float) -> Any:
     """The relative error of a factor ``1 + a`` times a factor ``1 + b``."""
     return a + b + a * b

@@ -52,7 +52,10 @@ or without FMA; the output is the one sum over the other, by division or by the 
    may be below 1/2; that what underflows still moves the mean by less than the least normal number for each
    key is what the choice of such rows guarantees (`projsym.codegen.c_bounded`).
 
-7. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
+7. *Bandwidths of keys.* The scores are ``<q, k_j> t_j - (‖q‖² + ‖k_j‖²) t_j/2``, ``t_j = log2(e)/sigma_j²``,
+   in which the query's norm stays [V.2]. What multiplies a sum is computed in the kernel's type by at most
+   eight operations, the logarithm's cast among them, and a norm of the query is rounded as one of a key.
+8. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
 
@@ -89,7 +92,7 @@ def forward_bound(
     v: Array,
     *,
     scale: float | None = None,
-    sigma: float | None = None,
+    sigma: float | Array | None = None,
     key_bias: Array | None = None,
     dtype: DTypeLike | None = None,
     block: int = 128,
@@ -113,7 +116,8 @@ def forward_bound(
 
     q, k, v: (..., n, d), (..., m, d), (..., m, d_v), real floating; leading axes broadcast.
     scale: of the dot product, by default ``1/sqrt(d)``; or sigma: bandwidth of the Gaussian form,
-        ``w_j ∝ exp(-‖q - k_j‖²/2σ² + key_bias_j)``, which the kernel expands. Not both.
+        ``w_j ∝ exp(-‖q - k_j‖²/2σ² + key_bias_j)``, which the kernel expands; an array (..., m) where every
+        key has its own. Not both.
     key_bias: (..., m), added to the scores in natural units; ``-inf`` hides a key.
     attn_mask, is_causal, window, kv_lengths: as in `projsym.attention`. past: how many keys are past ones.
     dtype: of the kernel, float32 or float64; by default that of `q`. A long double of more precision than
@@ -144,8 +148,8 @@ def forward_bound(
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
         with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-            for at, qs, ks, bias, vs, place, added in heads(q, k, v, key_bias, lead, shown):
-                rows = row_bounds(qs, ks, bias, place, kernel, added)
+            for at, qs, ks, bias, vs, place, added, widths in heads(q, k, v, key_bias, lead, shown, sigma):
+                rows = row_bounds(qs, ks, bias, place, kernel, added, widths)
                 out[at] = _mean_bound(rows, vs, place, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])
 
@@ -155,7 +159,7 @@ def lse_bound(
     k: Array,
     *,
     scale: float | None = None,
-    sigma: float | None = None,
+    sigma: float | Array | None = None,
     key_bias: Array | None = None,
     dtype: DTypeLike | None = None,
     block: int = 128,
@@ -201,8 +205,8 @@ def lse_bound(
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
-        for at, qs, ks, bias, vs, place, added in heads(q, k, none, key_bias, lead, shown):
-            rows = row_bounds(qs, ks, bias, place, kernel, added)
+        for at, qs, ks, bias, vs, place, added, widths in heads(q, k, none, key_bias, lead, shown, sigma):
+            rows = row_bounds(qs, ks, bias, place, kernel, added, widths)
             lost = sum_errors(rows, vs, place, kernel).normaliser
             out[at] = _log_bound(rows, lost, qs, kernel) * _SAFETY
     return out.reshape(*lead, q.shape[-2])
@@ -240,7 +244,9 @@ def _log_bound(rows: Rows, lost_sum: Doubles, q: Doubles, kernel: Kernel) -> Dou
     moved = np.where(lost < 0.5, -np.log1p(-np.minimum(lost, 0.5)), math.inf)
     moved = np.minimum(moved, rows.delta.max(1))
     summed = -np.log1p(-lost_sum)
-    row = abs(kernel.scale) / 2 * math.log(2) * np.square(q).sum(1) if kernel.gaussian else np.zeros(len(q))
+    row = np.zeros(len(q))
+    if kernel.gaussian and not kernel.widths:
+        row = abs(kernel.scale) / 2 * math.log(2) * np.square(q).sum(1)
     last = math.log(2) * rows.maximum + math.log(4 * keys) + row
     rounding = kernel.gamma(_LOG_ERROR + 8) * last + kernel.gamma(d + 12) * row
     tail = 64 * kernel.floor * keys * (1 + 2 * kernel.blocks) + 16 * kernel.least * (1 + d)

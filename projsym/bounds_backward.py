@@ -68,13 +68,17 @@ def backward_bound(
 
     g (..., n, dv), q (..., n, d), k (..., m, d), v (..., m, dv) or None for the projection, whose values are
     the keys; one dtype, that of the kernel, and the same leading axes. scale, sigma, key_bias, g_lse and the
-    arguments of the mask as in `projsym.project_backward`. exp_error: relative error of the kernel's
-    ``exp2``; by default the certified one of the C kernels. Errors are those of `forward_bound`. The module
-    docstring has the proof.
+    arguments of the mask as in `projsym.project_backward`; bandwidths of keys are refused. exp_error:
+    relative error of the kernel's ``exp2``; by default the certified one of the C kernels. Errors are those
+    of `forward_bound`. The module docstring has the proof.
 
     Names: dq, dk, then dv, or dscale or dsigma (one a head) and, with a bias, dkey_bias.
     """
     values = k if v is None else v
+    if isinstance(sigma, np.ndarray):
+        raise ValueError(
+            "sigma: got an array; allowed is one number, for bandwidths of keys no bound is offered"
+        )
     if exp_error is None:
         from projsym.codegen.exp2 import certificate  # generation-time packages, not needed otherwise
 

@@ -66,8 +66,8 @@ class KernelCheck:
 
 
 def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> dict[str, Any]:
-    """Random arguments for a kernel by its manifest: vectors (n, d) or (m, d), biases (m,), parameters, and
-    numbers (n, m) that are added to the scores of pairs.
+    """Random arguments for a kernel by its manifest: vectors (n, d) or (m, d), biases (m,) and
+    bandwidths (m,), parameters, and numbers (n, m) that are added to the scores of pairs.
     """
     rng = np.random.default_rng([seed, n, m, d])
     shape = {"i": n, "j": m}
@@ -78,6 +78,8 @@ def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> di
             out[x.name] = rng.standard_normal((shape[x.axes], size)).astype(dtype)
         elif x.axes == "ij":
             out[x.name] = rng.standard_normal((n, m)).astype(dtype)
+        elif x.axes and x.name == "sigma":
+            out[x.name] = rng.uniform(0.5, 2, shape[x.axes]).astype(dtype)
         elif x.axes:
             out[x.name] = rng.standard_normal(shape[x.axes]).astype(dtype)
         else:

@@ -110,9 +110,13 @@ class Call:
         window: Any,
         key_bias: Any,
         kv_lengths: Any,
+        sigma: Array | None = None,
     ) -> Call:
-        """Arguments as in `projsym.project`, the first two checked; TypeError or ValueError by name."""
+        """Arguments as in `projsym.project`, the first two and bandwidths of keys checked; TypeError or
+        ValueError by name."""
         shapes = {"q": q.shape[:-2], "k": k.shape[:-2]}
+        if sigma is not None:
+            shapes["sigma"] = sigma.shape[:-1]
         if key_bias is not None:
             key_bias = _key_bias("q", q, "k", key_bias, k.shape[-2])
             shapes["key_bias"] = key_bias.shape[:-1]
@@ -128,7 +132,8 @@ class Call:
             kv_lengths=kv_lengths,
             key_bias=key_bias,
         )
-        return cls({"q": q, "k": k}, lead, None, mask, None, ("q", "k"))
+        arrays = {"q": q, "k": k} | ({} if sigma is None else {"sigma": sigma})
+        return cls(arrays, lead, None, mask, None, ("q", "k"))
 
 
 def _key_bias(query: str, q: Array, key: str, value: Any, m: int) -> Array:

@@ -50,6 +50,16 @@ def folded_maps(w: Weights, layer: Any) -> Maps:
     }
 
 
+def layer_balls(layer: Any) -> dict[str, tuple[Ball, Ball]]:
+    """The stored weights of a `projsym.torch.ProjectionAttention` as exact numbers."""
+    found = {n: getattr(layer, n) for n in ("query", "key", "value", "output")}
+    return {
+        n: (Ball.exact(m.weight.detach().numpy().T), Ball.exact(m.bias.detach().numpy()))
+        for n, m in found.items()
+        if m is not None
+    }
+
+
 def linear(x: Ball, w: Ball, b: Ball) -> Ball:
     made = x @ w + b
     return Ball(made.mid, made.rad * SLACK)

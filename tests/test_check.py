@@ -20,7 +20,13 @@ SIZES = ((2, 0, 7), (1, 1, 7), (3, 9, 5))
 @pytest.mark.parametrize("backend", ["c", "numpy"])
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("attention", "float32"), ("attention_softcap", "float32"), ("project_gaussian_biased", "float64")],
+    [
+        ("attention", "float32"),
+        ("attention_softcap", "float32"),
+        ("project_gaussian_biased", "float64"),
+        ("project_bandwidths", "float32"),
+        ("project_bandwidths_masked", "float64"),
+    ],
 )
 def test_a_kernel_is_within_its_bound(name: str, dtype: str, backend: str) -> None:
     found = check.check_kernel(KERNELS[name], dtype, backend, SIZES)

@@ -13,6 +13,7 @@ from _layers import FORMS, exact, folded, tied
 import projsym
 from projsym import layer
 from projsym.bounds_layer import layer_bound
+from projsym.runtime import layer_kernel
 from projsym.runtime.threads import set_num_threads
 
 BACKENDS = ("c", "numpy")
@@ -113,6 +114,35 @@ def test_views_give_the_same_bits_as_copies() -> None:
     for x in (base[::-1, ::2, :16], base[:, :, :32:2], base[1:4, 3:17, 5:21], base[::2, :, 24:]):
         want = layer(np.ascontiguousarray(x), copied)
         np.testing.assert_array_equal(layer(x, weights), want)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("heads", "d", "width", "out"), [(3, 20, 35, 17), (1, 1, 9, 1), (2, 3, 1, 40)])
+def test_transposed_matrices_are_read_in_place(
+    heads: int, d: int, width: int, out: int, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps as PyTorch stores them, (outputs, inputs), give the same bits; so do those that must be copied."""
+    rng = np.random.default_rng(8)
+    weights = tied(rng, width, d, out, heads, "float32")
+    x = rng.standard_normal((3, 20, width)).astype("float32")
+    names = ("W_Q", "W_K", "W_O")
+    turned = {n: np.ascontiguousarray(getattr(weights, n).mT).mT for n in names}
+    apart = {n: np.repeat(np.repeat(getattr(weights, n), 2, 1), 2, 2)[:, ::2, ::2] for n in names}
+    want = layer(x, weights, backend=backend)
+    for given, copied in ((turned, 0), (apart, 3)):
+        seen: list[np.ndarray] = []
+        real = layer_kernel._matrices
+
+        def spy(a: np.ndarray, seen: Any = seen, real: Any = real) -> Any:
+            made = real(a)
+            seen += [a] if made[0] is not a else []
+            return made
+
+        monkeypatch.setattr(layer_kernel, "_matrices", spy)
+        np.testing.assert_array_equal(layer(x, replace(weights, **given), backend=backend), want)
+        monkeypatch.undo()
+        # A stride of two is none along an axis of length one.
+        assert len(seen) <= copied and (min(d, width, out) == 1 or len(seen) == copied * (backend == "c"))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -42,7 +42,8 @@ def test_every_argument_has_a_row() -> None:
     """All arguments of the functions on the page are refused somewhere on it, but for what is saved."""
     functions = (projsym.attention, projsym.project, projsym.attention_backward, projsym.merge)
     names = {n for f in functions for n in inspect.signature(f).parameters}
-    names |= set(inspect.signature(projsym.torch.attention).parameters)
+    for f in (projsym.torch.attention, projsym.torch.layer):
+        names |= set(inspect.signature(f).parameters)
     texts = " ".join(text.split(":")[0] for *_, text in sections())
     missing = {n for n in names if not re.search(rf"\b{n}\b", texts)}
     # Of one kind with an argument that has a row, and checked by the same code.

@@ -56,9 +56,9 @@ def enclose(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Centres and radii, in float64 and rounded outward, of every output of a program for one head.
 
-    inputs: by name, arrays (n, d), (m, d), (n,), (m,) of `dtype`, or nested lists of balls that hold the
-    inputs; parameters as floats. Queries see all keys. exp_error, tanh_error: relative and absolute error of
-    the functions, by default those certified for the C kernels.
+    inputs: by name, arrays (n, d), (m, d), (n,), (m,), (n, m) of `dtype`, or nested lists of balls that hold
+    the inputs; parameters as floats. Queries see all keys. exp_error, tanh_error: relative and absolute
+    error of the functions, by default those certified for the C kernels.
     A radius is infinite where an operation may divide by zero or take the root or logarithm of what is not
     positive. ValueError for a statement that it does not know.
     """
@@ -114,7 +114,10 @@ class _Run:
             if not x.axes:
                 self.values[s, None, None] = _exact(self.inputs[x.name])
             for at, y in enumerate(self.inputs[x.name] if x.axes else ()):
-                self.values[(s, at, None) if x.axes == "i" else (s, None, at)] = _exact(y)
+                if x.axes == "ij":
+                    self.values |= {(s, at, j): _exact(z) for j, z in enumerate(y)}
+                else:
+                    self.values[(s, at, None) if x.axes == "i" else (s, None, at)] = _exact(y)
         # Enough for a term's way through every block, tile and lane, and for the terms of an expression.
         self.many = self.gamma(self.n + self.m + 64)
 

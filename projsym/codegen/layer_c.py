@@ -85,7 +85,10 @@ class Layer:
         parts += [
             f"const T *in_{x.name}, const long *at_{x.name}, long ld_{x.name}" for x in self.layer.sources
         ]
-        parts += [f"const T *map_{w.name}, long next_{w.name}, long ld_{w.name}" for w in self.layer.weights]
+        parts += [
+            f"const T *map_{w.name}, long next_{w.name}, long ld_{w.name}, long step_{w.name}"
+            for w in self.layer.weights
+        ]
         parts += [f"const T *offset_{name}, long next_{name}" for name, _ in self.layer.offsets]
         parts += [f"const T *start_{self.layer.added.start}"]
         parts += [f"double par_{p}" for p in self.layer.parameters]
@@ -281,7 +284,7 @@ class Layer:
                     t("for (long head = 0; head < H; head++)")
                     with t.block(f"for (int c = 0; c < (P_{f}/(int)W + MAP_FEATURES - 1)/MAP_FEATURES; c++)"):
                         to = f"panels_{w.name} + head*{self.panel_size(w)}"
-                        source = f"map_{w.name} + head*next_{w.name}, ld_{w.name}"
+                        source = f"map_{w.name} + head*next_{w.name}, ld_{w.name}, step_{w.name}"
                         t(f"PANEL({to}, {source}, D_{w.source}, D_{f}, P_{f}, c);")
                 t(
                     f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
@@ -310,7 +313,8 @@ def emit_layer_c(layer: LayerProgram, dtype: str, header: str = "") -> str:
 
         int NAME(long L, long H, long n, long m,           // sequences, heads, queries, keys
                  const T *x, const long *x_at, long x_ld,  // inputs: sequence l at x + x_at[l]
-                 const T *A, long A_next, long A_ld,       // maps: head h at A + h*A_next, rows A_ld apart
+                 const T *A, long A_next, long A_ld,       // maps: head h at A + h*A_next, rows A_ld apart,
+                 long A_step,                              // numbers of a row A_step; A_step or A_ld is 1
                  const T *a, long a_next,                  // offsets: head h at a + h*a_next
                  const T *start,                           // one vector
                  double p,                                 // parameters

@@ -44,13 +44,17 @@ static __attribute__((noinline)) void MAP(T *to, const int P, const T *from, lon
         MAP_CHUNK(1, to + c + l, P, from + t, ld, panels + (long)(c + l)*D + t*W, depth, rows);
     }
 }
-/* panel `chunk` of a matrix of D rows and F columns, filled with zeros to P columns */
-static void PANEL(T *to, const T *from, long ld, const int D, const int F, const int P, int chunk) {
+/* panel `chunk` of a matrix of D rows and F columns, filled with zeros to P columns; numbers of a row are
+   `step` apart, and those of a column one unless `step` is */
+static void PANEL(T *to, const T *from, long ld, long step, const int D, const int F, const int P,
+                  int chunk) {
   int c = chunk*MAP_FEATURES*(int)W;
   const int end = P - c < MAP_FEATURES*(int)W ? P : c + MAP_FEATURES*(int)W;
   while (c < end) {
     const int wide = end - c == MAP_FEATURES*(int)W ? end - c : (int)W;
-    STAGE(to + (long)c*D, from + c, ld, F - c < wide ? F - c : wide, wide, D, D);
+    const long columns = LEAST(F - c, wide);
+    if (step == 1) STAGE(to + (long)c*D, from + c, ld, columns, wide, D, D);
+    else PACK(to + (long)c*D, from + c*step, step, D, wide, columns, 1);
     c += wide;
   }
 }

@@ -413,13 +413,17 @@ static __attribute__((noinline)) void MAP(T *to, const int P, const T *from, lon
         MAP_CHUNK(1, to + c + l, P, from + t, ld, panels + (long)(c + l)*D + t*W, depth, rows);
     }
 }
-/* panel `chunk` of a matrix of D rows and F columns, filled with zeros to P columns */
-static void PANEL(T *to, const T *from, long ld, const int D, const int F, const int P, int chunk) {
+/* panel `chunk` of a matrix of D rows and F columns, filled with zeros to P columns; numbers of a row are
+   `step` apart, and those of a column one unless `step` is */
+static void PANEL(T *to, const T *from, long ld, long step, const int D, const int F, const int P,
+                  int chunk) {
   int c = chunk*MAP_FEATURES*(int)W;
   const int end = P - c < MAP_FEATURES*(int)W ? P : c + MAP_FEATURES*(int)W;
   while (c < end) {
     const int wide = end - c == MAP_FEATURES*(int)W ? end - c : (int)W;
-    STAGE(to + (long)c*D, from + c, ld, F - c < wide ? F - c : wide, wide, D, D);
+    const long columns = LEAST(F - c, wide);
+    if (step == 1) STAGE(to + (long)c*D, from + c, ld, columns, wide, D, D);
+    else PACK(to + (long)c*D, from + c*step, step, D, wide, columns, 1);
     c += wide;
   }
 }
@@ -648,10 +652,10 @@ static long layer_tied_group(const layer_tied_layer *a, layer_tied_work *w, T *m
 }
 
 int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, long ld_z, const T *in_x,
-    const long *at_x, long ld_x, const T *map_W_Q, long next_W_Q, long ld_W_Q, const T *map_W_K, long
-    next_W_K, long ld_W_K, const T *map_W_O, long next_W_O, long ld_W_O, const T *offset_b_Q, long next_b_Q,
-    const T *offset_b_K, long next_b_K, const T *start_y, double par_scale, T *out_out, T *out_lse, T
-    *saved_q, T *saved_k, T *saved_mean, int threads) {
+    const long *at_x, long ld_x, const T *map_W_Q, long next_W_Q, long ld_W_Q, long step_W_Q, const T
+    *map_W_K, long next_W_K, long ld_W_K, long step_W_K, const T *map_W_O, long next_W_O, long ld_W_O, long
+    step_W_O, const T *offset_b_Q, long next_b_Q, const T *offset_b_K, long next_b_K, const T *start_y, double
+    par_scale, T *out_out, T *out_lse, T *saved_q, T *saved_k, T *saved_mean, int threads) {
   if (L*n == 0) return 0;
   const double par_log2e = (1.0/log(2.0));
   const double par_c0 = (par_log2e*par_scale);
@@ -678,17 +682,17 @@ int layer_tied(long L, long H, long n, long m, const T *in_z, const long *at_z, 
 #pragma omp for collapse(2) schedule(static)
     for (long head = 0; head < H; head++)
     for (int c = 0; c < (P_d/(int)W + MAP_FEATURES - 1)/MAP_FEATURES; c++) {
-      PANEL(panels_W_Q + head*(long)D_dz*P_d, map_W_Q + head*next_W_Q, ld_W_Q, D_dz, D_d, P_d, c);
+      PANEL(panels_W_Q + head*(long)D_dz*P_d, map_W_Q + head*next_W_Q, ld_W_Q, step_W_Q, D_dz, D_d, P_d, c);
     }
 #pragma omp for collapse(2) schedule(static)
     for (long head = 0; head < H; head++)
     for (int c = 0; c < (P_d/(int)W + MAP_FEATURES - 1)/MAP_FEATURES; c++) {
-      PANEL(panels_W_K + head*(long)D_dx*P_d, map_W_K + head*next_W_K, ld_W_K, D_dx, D_d, P_d, c);
+      PANEL(panels_W_K + head*(long)D_dx*P_d, map_W_K + head*next_W_K, ld_W_K, step_W_K, D_dx, D_d, P_d, c);
     }
 #pragma omp for collapse(2) schedule(static)
     for (long head = 0; head < H; head++)
     for (int c = 0; c < (P_dy/(int)W + MAP_FEATURES - 1)/MAP_FEATURES; c++) {
-      PANEL(panels_W_O + head*(long)D_d*P_dy, map_W_O + head*next_W_O, ld_W_O, D_d, D_dy, P_dy, c);
+      PANEL(panels_W_O + head*(long)D_d*P_dy, map_W_O + head*next_W_O, ld_W_O, step_W_O, D_d, D_dy, P_dy, c);
     }
     layer_tied_work *w = aligned_alloc(64, sizeof(layer_tied_work));
     T *memory = aligned_alloc(64, ((most*(n*P_d + m*P_d + n*P_dy + n*D_d))*(long)sizeof(T)/64 + 1)*64);

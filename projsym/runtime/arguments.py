@@ -71,9 +71,10 @@ def leading(parts: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
         raise ValueError(refused("leading axes of " + ", ".join(parts), given, allowed)) from e
 
 
-def real(name: str, value: Any, positive: bool = False) -> float:
-    """A finite real number as a float. Raises TypeError (also for bool and arrays) or ValueError."""
-    allowed = "a finite real number" + (" greater than 0" if positive else "")
+def real(name: str, value: Any, positive: bool = False, also: str = "") -> float:
+    """A finite real number as a float. Raises TypeError (also for bool and arrays) or ValueError; also: what
+    else its caller takes, in words."""
+    allowed = "a finite real number" + (" greater than 0" if positive else "") + also
     if type(value) is not float:
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
             raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
@@ -84,6 +85,30 @@ def real(name: str, value: Any, positive: bool = False) -> float:
     if not math.isfinite(value) or (positive and value <= 0):
         raise ValueError(refused(name, repr(value), allowed))
     return float(value)
+
+
+def bandwidth(value: Any) -> float:
+    """`sigma` as one number. Raises TypeError or ValueError."""
+    return real("sigma", value, positive=True, also=", or an array (..., m) of one number a key")
+
+
+def bandwidths(value: Any, q: Array, m: int) -> Array:
+    """`sigma` as an array: one number greater than 0 for each of m keys, of the dtype of q. Raises TypeError
+    or ValueError."""
+    x = array("sigma", value, 1)
+    same_dtype("q", q, "sigma", x)
+    if x.shape[-1] != m:
+        allowed = f"shape (..., {m}), one number a key, or a number"
+        raise ValueError(refused("sigma", f"shape {x.shape}", allowed))
+    if x.size and not (x.min() > 0 and x.max() < math.inf):
+        bad = "NaN" if np.isnan(x).any() else f"numbers from {x.min()} to {x.max()}"
+        raise ValueError(refused("sigma", bad, "finite numbers greater than 0"))
+    return x
+
+
+def per_key(sigma: Any) -> bool:
+    """Whether `sigma` is an array with axes, a bandwidth for each key, rather than one number."""
+    return type(sigma) is not float and (isinstance(sigma, list | tuple) or getattr(sigma, "ndim", 0) > 0)
 
 
 def no_dropout(value: Any) -> None:

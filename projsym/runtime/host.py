@@ -7,8 +7,7 @@ operators keeps to both.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -27,18 +26,24 @@ class _Host(threading.local):
 _host = _Host()
 
 
-@contextmanager
-def hosted(threads: int, empty: Empty) -> Iterator[None]:
+class hosted:
     """In this thread, C kernels use at most `threads` threads and put their outputs into arrays from `empty`.
 
-    The NumPy kernels use the threads of NumPy's BLAS and NumPy's own arrays.
+    The NumPy kernels use the threads of NumPy's BLAS and NumPy's own arrays. A class, since a generator would
+    take longer than the rest of a small call's checks.
     """
-    before = _host.threads, _host.empty
-    _host.threads, _host.empty = threads, empty
-    try:
-        yield
-    finally:
-        _host.threads, _host.empty = before
+
+    __slots__ = ("_before", "_wanted")
+
+    def __init__(self, threads: int, empty: Empty) -> None:
+        self._wanted = threads, empty
+
+    def __enter__(self) -> None:
+        self._before = _host.threads, _host.empty
+        _host.threads, _host.empty = self._wanted
+
+    def __exit__(self, *error: object) -> None:
+        _host.threads, _host.empty = self._before
 
 
 def threads() -> int | None:

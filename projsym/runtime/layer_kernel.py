@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from projsym.errors import CompilerError, refused
-from projsym.runtime import compiler, manifest
+from projsym.runtime import compiler, host, manifest
 from projsym.runtime.c_kernel import _open
 from projsym.runtime.dispatch import BACKENDS, _say
 from projsym.runtime.layer_manifest import LayerEntry, load_layers
-from projsym.runtime.layout import Array, address, heads, ready
+from projsym.runtime.layout import Array, address, heads, ready, usable
 from projsym.runtime.numpy_kernel import load_function
 from projsym.runtime.threads import threads_for_call
 
@@ -39,7 +39,7 @@ class CLayer:
         function.argtypes = [
             *(word,) * 4,
             *(pointer, pointer, word) * len(entry.sources),
-            *(pointer, word, word) * len(entry.weights),
+            *(pointer, word, word, word) * len(entry.weights),
             *(pointer, word) * len(entry.offsets),
             pointer,
             *(ctypes.c_double,) * len(entry.parameters),
@@ -71,9 +71,9 @@ class CLayer:
             arguments += [address(a), at, a.strides[-2] // a.itemsize]
             rows[x.axes] = a.shape[-2]
         for name, *_ in entry.weights:
-            a = ready(arrays[name], 2)
+            a, strides = _matrices(arrays[name])
             keep.append(a)
-            arguments += [address(a), *(s // a.itemsize for s in a.strides[:2])]
+            arguments += [address(a), *strides]
         for name, _ in entry.offsets:
             a = ready(arrays[name], 1)
             keep.append(a)
@@ -82,8 +82,8 @@ class CLayer:
         keep.append(a)
         count, n, m = math.prod(lead), rows["i"], rows["j"]
         number = len(arrays[entry.weights[0][0]])
-        out = np.empty((*lead, n, self.sizes[entry.start[1]]), self.dtype)
-        scalar = np.empty((number, *lead, n), self.dtype) if scalars else None
+        out = host.empty((*lead, n, self.sizes[entry.start[1]]), self.dtype)
+        scalar = host.empty((number, *lead, n), self.dtype) if scalars else None
         saved = _room(entry, number, lead, rows, self.sizes, self.dtype) if save else None
         threads = threads_for_call(
             count * n * number * sum(self.sizes[f] * self.sizes[g] for _, f, g in entry.weights)
@@ -129,6 +129,16 @@ class NumpyLayer:
         return out.reshape(*lead, *out.shape[1:]), scalar, saved, bad
 
 
+def _matrices(a: Array) -> tuple[Array, tuple[int, int, int]]:
+    """Matrices (H, rows, columns) and their strides in elements: in place where rows or columns are
+    contiguous, as those of a transposed matrix are, else copied."""
+    straight = usable(a, 2)
+    if not straight and not usable(a.mT, 2):
+        a, straight = a.copy(order="C"), True
+    head, row, column = (s // a.itemsize for s in a.strides)
+    return a, (head, row, 1 if straight else column)
+
+
 def _room(
     entry: LayerEntry,
     heads: int,
@@ -140,7 +150,7 @@ def _room(
     """Arrays for what a backward pass needs, in the order of the C arguments."""
     shapes = {x.name: (rows[x.axes], sizes[x.feature]) for x in entry.images}
     shapes[entry.mean[0]] = (rows["i"], sizes[entry.mean[1]])
-    return {name: np.empty((heads, *lead, *shape), dtype) for name, shape in shapes.items()}
+    return {name: host.empty((heads, *lead, *shape), dtype) for name, shape in shapes.items()}
 
 
 def run_layer(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from projsym.errors import refused
 
-__all__ = ["biases", "leading", "pairs", "past", "real", "scalar", "size", "vectors"]
+__all__ = ["biases", "leading", "pairs", "past", "real", "scalar", "size", "vectors", "weight"]
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -38,6 +38,15 @@ def biases(name: str, x: Tensor, query: Tensor, m: int) -> None:
         raise ValueError(refused(name, f"shape {tuple(x.shape)}", f"shape (..., {m}), one number a key"))
 
 
+def weight(name: str, w: Tensor, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Checks a weight of a layer: the dtype of the tokens, and the shape."""
+    _tensor(name, w)
+    if w.dtype != x.dtype:
+        raise TypeError(refused(name, w.dtype, f"{x.dtype}, the dtype of x"))
+    if tuple(w.shape) != shape:
+        raise ValueError(refused(name, f"shape {tuple(w.shape)}", f"shape {shape}"))
+
+
 def pairs(name: str, x: Tensor, query: Tensor, m: int) -> None:
     """Checks a mask: booleans, or numbers of the query's dtype, that broadcast to (..., n, m)."""
     n = query.shape[-2]
@@ -56,7 +65,7 @@ def _tensor(name: str, x: Tensor) -> None:
         raise TypeError(
             refused(name, f"{type(x).__name__}", f"{allowed}; arrays go to projsym.{{attention, project}}")
         )
-    if x.layout != torch.strided or x.device.type not in ("cpu", "meta"):
+    if x.layout != torch.strided or not (x.is_cpu or x.is_meta):
         raise TypeError(refused(name, f"a {x.layout} tensor on {x.device}", allowed))
     if x.dtype not in _FLOATS:
         raise TypeError(refused(name, f"a tensor of {x.dtype}", f"{allowed}; convert it with .to"))
@@ -77,10 +86,10 @@ def scalar(name: str, x: Tensor) -> None:
         )
 
 
-def real(name: str, value: object, positive: bool = False) -> float:
-    """A finite real number as a float."""
+def real(name: str, value: object, positive: bool = False, tensors: bool = True) -> float:
+    """A finite real number as a float; `tensors`: whether its caller takes a tensor of one, too."""
     allowed = "a finite real number" + (" greater than 0" if positive else "")
-    allowed += ", or a tensor of one" if name != "softcap" else ""
+    allowed += ", or a tensor of one" if tensors else ""
     if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymFloat, torch.SymInt)):
         raise TypeError(refused(name, f"{value!r} of type {type(value).__name__}", allowed))
     if isinstance(value, (int, float)) and (not math.isfinite(value) or (positive and value <= 0)):
@@ -88,13 +97,22 @@ def real(name: str, value: object, positive: bool = False) -> float:
     return float(value) if isinstance(value, int) else value
 
 
-def leading(given: Mapping[str, Tensor], key_bias: Tensor | None = None, enable_gqa: bool = False) -> None:
+def leading(
+    given: Mapping[str, Tensor],
+    key_bias: Tensor | None = None,
+    enable_gqa: bool = False,
+    sigma: Tensor | None = None,
+) -> None:
     """Raises ValueError unless the leading axes broadcast; with `enable_gqa` the last of them is that of
     heads."""
     shapes = {name: x.shape[:-2] for name, x in given.items()}
     if key_bias is not None:
         shapes["key_bias"] = key_bias.shape[:-1]
+    if sigma is not None:
+        shapes["sigma"] = sigma.shape[:-1]
     (_, start), *others = shapes.items()
+    if not enable_gqa and all(s == start for _, s in others):
+        return
     if enable_gqa:
         if any(len(s) < 1 for name, s in shapes.items() if name != "key_bias"):
             told = ", ".join(f"{tuple(x.shape)} of {name}" for name, x in given.items())

@@ -15,7 +15,7 @@ from projsym.attention import attention as forward
 from projsym.backward import attention_backward as backward
 from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
-from projsym.torch.mask_gradient import mask_gradient, seen
+from projsym.torch.mask_gradient import mask_gradient
 from projsym.torch.views import array, in_torch, tensor
 
 __all__ = ["attention", "attention_backward"]
@@ -141,12 +141,9 @@ def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
         if key_bias is not None and key_bias.ndim > 1 and key_bias.shape[-2] > 1:
             key_bias = key_bias.repeat_interleave(group, -2)
     scale = query.shape[-1] ** -0.5 if ctx.scale is None else ctx.scale
-    scores = query @ key.mT * scale
-    scores = scores if ctx.softcap is None else ctx.softcap * torch.tanh(scores / ctx.softcap)
-    scores = scores + attn_mask
-    scores = scores if key_bias is None else scores + key_bias[..., None, :]
-    scores = seen(scores, past, lengths, ctx.is_causal, ctx.window)
-    return mask_gradient(scores, value, g, out, lse, g_lse, attn_mask.shape)
+    mask = attn_mask, key_bias, lengths, ctx.is_causal, ctx.window
+    factor = torch.full((), scale, dtype=torch.float64)
+    return mask_gradient(g, query, key, value, out, lse, g_lse, *mask, past, factor, ctx.softcap)
 
 
 torch.library.register_autograd("projsym::attention", _gradients, setup_context=_save)

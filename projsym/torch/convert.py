@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from projsym.errors import refused
-from projsym.torch.layer import ProjectionAttention
+from projsym.torch.module import ProjectionAttention
 from projsym.torch.weights import Mode, bert_weights
 
 __all__ = ["BertSelf", "Multihead", "convert"]

@@ -18,7 +18,7 @@ from projsym.torch import masks
 from projsym.torch.attention_op import attention as attention_op
 from projsym.torch.project_op import project as project_op
 
-__all__ = ["attention", "project"]
+__all__ = ["attention", "project", "recording"]
 
 Real: TypeAlias = "float | Tensor"
 Window: TypeAlias = "tuple[int | None, int | None]"
@@ -100,7 +100,8 @@ def attention(
     query (..., n, d), key (..., m, d), value (..., m, dv).
     attn_mask: boolean (True: seen) or of the query's dtype (added to the scores, in natural units),
     broadcasts to (..., n, m). key_bias: (..., m), added to the scores of a key. Both are differentiable; the
-    gradient by attn_mask is formed by PyTorch, with an array of n times m.
+    gradient by attn_mask is formed by PyTorch from recomputed weights, in blocks of at most 2**20 pairs, so a
+    mask that is broadcast takes no array of n times m.
     dropout_p: 0 only: the weights that it would drop are never stored.
     is_causal, window (left, right), kv_lengths (integers, one a sequence): the range of keys that a row sees.
     scale: a finite number or a tensor of one number (with a gradient, if it requires one); default 1/sqrt(d).
@@ -129,10 +130,10 @@ def attention(
     elif scale is not None:
         scale = check.real("scale", scale)
     if softcap is not None:
-        softcap = check.real("softcap", softcap, positive=True)
+        softcap = check.real("softcap", softcap, positive=True, tensors=False)
     mask = masks.mask(query, m, attn_mask, key_bias, kv_lengths, is_causal, window)
     check.leading({"query": query, "key": key, "value": value}, key_bias, enable_gqa)
-    needed = return_lse or _recording(query, key, value, *past, *mask[:2])
+    needed = return_lse or recording(query, key, value, *past, *mask[:2])
     out, lse = attention_op(query, key, value, *mask, *past, enable_gqa, scale, softcap, needed)
     return (out, lse) if return_lse else out
 
@@ -188,10 +189,13 @@ def project(
     >>> project(q, k, sigma=sigma).sum().backward()
     >>> sigma.grad.shape
     torch.Size([])
+    >>> project(q, k, sigma=torch.linspace(4, 8, 50)).shape      # a bandwidth for each key
+    torch.Size([8, 100, 16])
 
     q (..., n, d), k (..., m, d).
     scale: of dot products, default 1/sqrt(d), or sigma: bandwidth > 0 of the Gaussian form; not both. A
-    number, or a tensor of one number, with a gradient if it requires one. key_bias, attn_mask, is_causal,
+    number, or a tensor of one number, with a gradient if it requires one; sigma also (..., m), of the dtype
+    of q, a bandwidth for each key. key_bias, attn_mask, is_causal,
     window, kv_lengths, return_lse and errors are as in :func:`attention`.
 
     Returns (..., n, d), and (..., n) with `return_lse`.
@@ -206,17 +210,20 @@ def project(
     name, value = ("sigma", sigma) if gaussian else ("scale", scale)
     if value is None:
         value = d**-0.5 if d else 1.0
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and gaussian and value.ndim and value.numel() != 1:
+        check.biases("sigma", value, q, k.shape[-2])
+        parameter = value
+    elif isinstance(value, Tensor):
         check.scalar(name, value)
         parameter = value.to(torch.float64).reshape(())
     else:
         parameter = torch.full((), check.real(name, value, positive=gaussian), dtype=torch.float64)
-    check.leading({"q": q, "k": k}, key_bias)
-    needed = return_lse or _recording(q, k, parameter, *mask[:2])
+    check.leading({"q": q, "k": k}, key_bias, sigma=parameter if parameter.ndim else None)
+    needed = return_lse or recording(q, k, parameter, *mask[:2])
     out, lse = project_op(q, k, *mask, parameter, gaussian, needed)
     return (out, lse) if return_lse else out
 
 
-def _recording(*tensors: Tensor | None) -> bool:
+def recording(*tensors: Tensor | None) -> bool:
     """Whether a gradient may be asked for, which the log-sum-exp is saved for."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)

@@ -11,7 +11,7 @@ from projsym.attention import project as forward
 from projsym.backward import project_backward as backward
 from projsym.torch import masks
 from projsym.torch.double import refuse_double_backward
-from projsym.torch.mask_gradient import mask_gradient, seen
+from projsym.torch.mask_gradient import mask_gradient
 from projsym.torch.views import array, in_torch, tensor
 
 __all__ = ["project", "project_backward"]
@@ -33,7 +33,8 @@ project_backward = torch.ops.projsym.project_backward.default
 @torch.library.impl("projsym::project", "cpu")
 def _project(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
     """q (..., n, d), k (..., m, d) -> out (..., n, d) and lse (..., n), or lse (0,) unless `with_lse`.
-    parameter (), float64: sigma if `gaussian`, else scale."""
+    parameter (), float64: sigma if `gaussian`, else scale; or bandwidths of keys (..., m), of the dtype of
+    q."""
     *options, with_lse = more
     with in_torch():
         given = _options(*options)
@@ -45,8 +46,8 @@ def _project(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.register_fake("projsym::project")
 def _(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
-    key_bias, with_lse = more[1], more[-1]
-    leads = [q.shape[:-2], k.shape[:-2], *([] if key_bias is None else [key_bias.shape[:-1]])]
+    key_bias, parameter, with_lse = more[1], more[-3], more[-1]
+    leads = [q.shape[:-2], k.shape[:-2], *(x.shape[:-1] for x in (key_bias, parameter) if x is not None)]
     rows = (*torch.broadcast_shapes(*leads), q.shape[-2])
     return q.new_empty((*rows, q.shape[-1])), q.new_empty(rows if with_lse else 0)
 
@@ -55,14 +56,17 @@ def _(q: Tensor, k: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
 def _project_backward(
     g: Tensor, q: Tensor, k: Tensor, out: Tensor, lse: Tensor, g_lse: Tensor | None, *more: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients by q, k, parameter () and key_bias, the last (0,) where there is none."""
+    """The gradients by q, k, parameter and key_bias, the last (0,) where there is none."""
     options = _options(*more)
     options["g_lse"] = None if g_lse is None else array(g_lse)
     with in_torch():
         made = backward(*(array(x) for x in (g, q, k, out, lse)), **options)
     dq, dk, by_head = made[:3]
-    # One parameter for all heads: its gradient is the sum of theirs, in double.
-    whole = torch.full((), float(by_head.sum(dtype="float64")), dtype=torch.float64)
+    if more[-2].ndim:
+        whole = tensor(by_head)
+    else:
+        # One parameter for all heads: its gradient is the sum of theirs, in double.
+        whole = torch.full((), float(by_head.sum(dtype="float64")), dtype=torch.float64)
     return tensor(dq), tensor(dk), whole, tensor(made[3]) if len(made) == 4 else q.new_empty(0)
 
 
@@ -72,12 +76,13 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     key_bias, parameter = more[1], more[-2]
     bias = q.new_empty(0 if key_bias is None else key_bias.shape)
-    return q.new_empty(q.shape), k.new_empty(k.shape), parameter.new_empty(()), bias
+    return q.new_empty(q.shape), k.new_empty(k.shape), parameter.new_empty(parameter.shape), bias
 
 
 def _options(*more: Any) -> dict[str, Any]:
     *mask, parameter, gaussian = more
-    return {"sigma" if gaussian else "scale": float(parameter), **masks.keywords(*mask)}
+    value = array(parameter) if parameter.ndim else float(parameter)
+    return {"sigma" if gaussian else "scale": value, **masks.keywords(*mask)}
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -103,17 +108,34 @@ def _gradients(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor
 
 def _by_mask(ctx: Any, g: Tensor, g_lse: Tensor | None) -> Tensor:
     q, k, attn_mask, key_bias, lengths, parameter, out, lse = ctx.saved_tensors
-    parameter = parameter.to(q.dtype)
-    scores = q @ k.mT
-    if ctx.gaussian:
-        scores = (
-            scores - q.square().sum(-1)[..., None] / 2 - k.square().sum(-1)[..., None, :] / 2
-        ) / parameter**2
-    else:
-        scores = scores * parameter
-    scores = scores + attn_mask if key_bias is None else scores + attn_mask + key_bias[..., None, :]
-    scores = seen(scores, 0, lengths, ctx.is_causal, ctx.window)
-    return mask_gradient(scores, k, g, out, lse, g_lse, attn_mask.shape)
+    scale, query, key = parameter, q, k
+    if parameter.ndim:
+        # The norm of the query as one more of its features [V.2].
+        inverse = parameter**-2
+        query = torch.cat([q, q.square().sum(-1, keepdim=True)], -1)
+        lead = torch.broadcast_shapes(k.shape[:-1], inverse.shape)
+        halves = (-inverse / 2)[..., None].expand(*lead, 1)
+        key = torch.cat([k * inverse[..., None], halves], -1)
+        norms = -k.square().sum(-1) * inverse / 2
+        key_bias = _with(key_bias, norms)
+        scale = torch.ones((), dtype=torch.float64)
+    elif ctx.gaussian:
+        # −‖q − k‖²/2σ² as a dot product, a bias of the key, and a constant of the row, which the log-sum-exp
+        # takes up.
+        scale = parameter**-2
+        half = scale.to(q.dtype) / 2
+        norms = -k.square().sum(-1) * half
+        key_bias = _with(key_bias, norms)
+        lse = lse + q.square().sum(-1) * half
+    mask = attn_mask, key_bias, lengths, ctx.is_causal, ctx.window
+    return mask_gradient(g, query, key, k, out, lse, g_lse, *mask, 0, scale, None)
+
+
+def _with(key_bias: Tensor | None, norms: Tensor) -> Tensor:
+    """The bias of the keys with what their norms add; a key that it hides may have any norm."""
+    if key_bias is None:
+        return norms
+    return torch.where(torch.isneginf(key_bias), key_bias, norms + key_bias)
 
 
 torch.library.register_autograd("projsym::project", _gradients, setup_context=_save)

@@ -1,4 +1,4 @@
-"""The layer in its three forms against PyTorch's own, within the proven bound of a whole layer."""
+"""The operator of whole layers by PyTorch's own tests, and where the module uses it."""
 
 from __future__ import annotations
 
@@ -7,192 +7,232 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from _layer_ball import folded_maps, layer_ball
-from torch import nn
+from _layer_ball import layer_ball, layer_balls
+from torch import Tensor, nn
 
 import projsym.torch as pt
-from projsym.audit.ball import Ball
-from projsym.torch.weights import bert_weights, multihead_weights
+from projsym import Folded, Tied, layer_backward
+from projsym.layers import layer as arrays_layer
+from projsym.runtime import layer_kernel, threads
+from projsym.torch import module
+from projsym.torch.layer_op import layer as layer_op
+from projsym.torch.layer_op import layer_backward as backward_op
 
-TORCH_EXP = 20 * 2.0**-52  # what the gate of the benchmark grants a library's exponential
-
-
-def multihead(width: int, heads: int, dtype: torch.dtype, seed: int = 0) -> nn.MultiheadAttention:
-    torch.manual_seed(seed)
-    layer = nn.MultiheadAttention(width, heads, batch_first=True, dtype=dtype).eval()
-    with torch.no_grad():
-        for x in (layer.in_proj_bias, layer.out_proj.bias):
-            x.normal_()
-    return layer
+FORMS = ("folded", "tied")
+HEADS, WIDTH, INNER, OUT = 2, 4, 3, 5
 
 
-def balls(layer: nn.Module) -> dict[str, tuple[Ball, Ball]]:
-    """The stored weights of a layer as exact numbers."""
-    found = {n: getattr(layer, n) for n in ("query", "key", "value", "output")}
-    return {
-        n: (Ball.exact(m.weight.detach().numpy().T), Ball.exact(m.bias.detach().numpy()))
-        for n, m in found.items()
-        if m is not None
-    }
+def normal(*shape: int, gradient: bool = True, seed: int = 0) -> Tensor:
+    made = np.random.default_rng([seed, *shape]).standard_normal(shape)
+    return torch.tensor(made, requires_grad=gradient)
 
 
-def reference(layer: nn.MultiheadAttention, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """PyTorch's own layer in float64 with the same weights, and how far it may be from the exact one."""
-    double = multihead(layer.embed_dim, layer.num_heads, torch.float64)
-    double.load_state_dict(layer.state_dict())
-    wide = x.double()
-    exact = pt.ProjectionAttention.from_multihead(double)
-    with torch.no_grad():
-        out = double(wide, wide, wide, need_weights=False)[0].numpy()
-    return out, layer_ball(balls(exact), wide.numpy(), exact.heads, exact.scale, TORCH_EXP).rad
+def weights(form: str, gradient: bool = True, context: int = WIDTH) -> tuple[Tensor | None, ...]:
+    """w_q, w_k, w_o, b_q, b_k, b_o as the operator takes them, one a head."""
+    d = context if form == "folded" else INNER
+    w_k = None if form == "folded" else normal(HEADS, context, d, gradient=gradient)
+    b_k = None if form == "folded" else normal(HEADS, d, gradient=gradient, seed=1)
+    w_q, w_o = normal(HEADS, WIDTH, d, gradient=gradient, seed=2), normal(HEADS, d, OUT, gradient=gradient)
+    return w_q, w_k, w_o, normal(HEADS, d, gradient=gradient), b_k, normal(OUT, gradient=gradient)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_standard_form(dtype: torch.dtype) -> None:
-    source = multihead(12, 3, dtype)
-    layer = pt.ProjectionAttention.from_multihead(source)
-    x = torch.randn(2, 7, 12, dtype=dtype)
-    want, slack = reference(source, x)
-    bound = layer_ball(balls(layer), x.numpy(), 3, layer.scale).rad
-    error = np.abs(layer(x).detach().numpy() - want)
-    assert (error <= bound + slack).all() and error.max() > 0
-    assert bound.max() < 1e4 * torch.finfo(dtype).eps  # not vacuous
-    assert layer(x).dtype == dtype and not layer.training
+def flat(form: str, context: int = WIDTH) -> dict[str, Tensor]:
+    """The arguments of `projsym.torch.layer`, those that are tensors."""
+    d = context if form == "folded" else INNER
+    sizes = {"w_q": (WIDTH, HEADS * d), "w_o": (HEADS * d, OUT), "b_q": (HEADS * d,), "b_o": (OUT,)}
+    sizes |= {} if form == "folded" else {"w_k": (context, HEADS * d), "b_k": (HEADS * d,)}
+    return {name: normal(*shape, seed=len(name)) for name, shape in sizes.items()}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_folded_form(dtype: torch.dtype) -> None:
-    """Folded weights are within balls of the exact ones: those of the folding, and of a cast to the dtype."""
-    source = multihead(12, 3, dtype)
-    layer = pt.ProjectionAttention.from_multihead(source, "folded")
-    maps = folded_maps(multihead_weights(source), layer)
-    x = torch.randn(2, 7, 12, dtype=dtype)
-    want, slack = reference(source, x)
-    bound = layer_ball(maps, x.numpy(), 3, layer.scale).rad
-    error = np.abs(layer(x).detach().numpy() - want)
-    assert (error <= bound + slack).all() and error.max() > 0
-    assert bound.max() < 1e4 * torch.finfo(dtype).eps
-    assert layer.key is None and layer.value is None
+def call(form: str, x: Tensor, given: dict[str, Tensor], **more: Any) -> Tensor:
+    given = {"w_k": None} | given  # type: ignore[dict-item]
+    return pt.layer(x, **given, heads=HEADS, scale=0.7, **more)
 
 
-def test_tied_form_where_values_can_be_dropped() -> None:
-    """One head of full width: W_K is invertible. The error is that of solving, which its condition bounds."""
-    source = multihead(12, 1, torch.float64)
-    layer = pt.ProjectionAttention.from_multihead(source, "tied")
-    assert layer.value is None
-    x = torch.randn(2, 7, 12, dtype=torch.float64)
-    want, slack = reference(source, x)
-    w = multihead_weights(source)
-    stored = layer.output.weight.detach().numpy().T
-    # M is off by at most ‖W_K⁻¹‖ times the residual, which ball arithmetic encloses.
-    target = Ball.exact(w.w_v[0].numpy()) @ Ball.exact(w.w_o[0].numpy())
-    residual = Ball.exact(w.w_k[0].numpy()) @ Ball.exact(-stored) + target
-    inverse = np.linalg.norm(np.linalg.inv(w.w_k[0].numpy()), 2) * 1.001
-    off = inverse * np.linalg.norm(residual.magnitude)
-    maps = balls(layer)
-    spread = np.abs(w.b_k[0].numpy()).sum() * off + 100 * 2.0**-53 * np.abs(stored).max() * 12
-    maps["output"] = (
-        Ball(stored, np.full(stored.shape, off)),
-        Ball(layer.output.bias.detach().numpy(), np.full(12, spread + 100 * 2.0**-53)),
+@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_opcheck(form: str, context: bool) -> None:
+    seen = normal(2, 6, 3) if context else None
+    given = weights(form, context=3 if context else WIDTH)
+    torch.library.opcheck(layer_op, (normal(2, 5, WIDTH), seen, *given, 0.7, True))
+    bare = tuple(None if t is None else t.detach() for t in (normal(2, 5, WIDTH), seen, *given))
+    torch.library.opcheck(layer_op, (*bare, 0.7, False))
+    out, *saved = layer_op(*bare, 0.7, True)
+    torch.library.opcheck(backward_op, (torch.ones_like(out), *bare, 0.7, *saved))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradcheck(form: str) -> None:
+    """By every tensor; with a context whose leading axes broadcast too."""
+    given = flat(form)
+    names = tuple(given)
+    assert torch.autograd.gradcheck(
+        lambda x, *w: call(form, x, dict(zip(names, w, strict=True))), (normal(2, 5, WIDTH), *given.values())
     )
-    bound = layer_ball(maps, x.numpy(), 1, layer.scale).rad
-    error = np.abs(layer(x).detach().numpy() - want)
-    assert (error <= bound + slack).all()
-    assert bound.max() < 1e6 * 2.0**-53 * inverse
+    wide = flat(form, 3)
+    assert torch.autograd.gradcheck(
+        lambda x, y, *w: call(form, x, dict(zip(names, w, strict=True)), context=y),
+        (normal(3, 1, 5, WIDTH), normal(2, 2, 3), *wide.values()),
+    )
 
 
-def test_tied_form_is_refused_where_it_would_be_another_function() -> None:
-    with pytest.raises(ValueError, match="mode: given 'tied', with W_V of head 0 not droppable"):
-        pt.ProjectionAttention.from_multihead(multihead(12, 3, torch.float32), "tied")
+@pytest.mark.parametrize("form", FORMS)
+def test_second_gradient_and_one_without_saved_values_are_refused(form: str) -> None:
+    x = normal(2, 5, WIDTH)
+    (first,) = torch.autograd.grad(call(form, x, flat(form)).square().sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="layer_backward: differentiated twice; allowed: once"):
+        first.sum().backward()
+    with pytest.raises(RuntimeError, match="with_saved is False"):
+        layer_op(x, None, *weights(form), 0.7, False)[0].sum().backward()
 
 
-def test_weights_of_bert() -> None:
-    """Names as Hugging Face writes them; without biases too."""
-    source = multihead(12, 3, torch.float32)
-    q, k, v = source.in_proj_weight.chunk(3)
-    tensors = {f"layer.self.{n}.weight": w for n, w in (("query", q), ("key", k), ("value", v))}
-    tensors["layer.output.dense.weight"] = source.out_proj.weight
-    bare = pt.ProjectionAttention.from_bert(tensors, 3, prefix="layer.")
-    assert not bare.query.bias.any() and torch.equal(bare.value.weight, v)
-    for n, b in zip(("query", "key", "value"), source.in_proj_bias.chunk(3), strict=True):
-        tensors[f"layer.self.{n}.bias"] = b
-    tensors["layer.output.dense.bias"] = source.out_proj.bias
-    layer, other = pt.ProjectionAttention.from_bert(tensors, 3, prefix="layer."), multihead_weights(source)
-    again = layer.weights()
-    for name in ("w_q", "w_k", "w_v", "w_o", "b_q", "b_k", "b_v", "b_o"):
-        assert torch.equal(getattr(again, name), getattr(other, name)), name
-    with pytest.raises(KeyError, match=r"tensors: given no 'self\.query\.weight'; allowed"):
-        bert_weights(tensors, 3)
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_compiles_as_one_graph(form: str, dynamic: bool) -> None:
+    given, x = flat(form), normal(2, 5, WIDTH)
+    inputs = (x, *given.values())
+
+    def run(x: Tensor, *w: Tensor) -> Tensor:
+        return call(form, x.sin(), dict(zip(given, w, strict=True))).cos()
+
+    compiled = torch.compile(run, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    want, made = run(*inputs), compiled(*inputs)
+    assert torch.equal(want, made)
+    for a, b in zip(*(torch.autograd.grad(t.sum(), inputs) for t in (want, made)), strict=True):
+        assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("mode", ["standard", "tied", "folded"])
-def test_every_parameter_learns(mode: Any) -> None:
-    """Gradients reach every weight but the key bias of the standard form, which cancels [I.2]."""
-    torch.manual_seed(1)
-    layer = pt.ProjectionAttention(8, 2, mode=mode, context_width=6).double()
-    layer(torch.randn(3, 5, 8).double(), torch.randn(3, 4, 6).double()).square().sum().backward()
-    for name, p in layer.named_parameters():
-        zero = name == "key.bias" and mode == "standard"
-        assert p.grad is not None and (p.grad.abs().max() > 1e-9) != zero, name
+def as_arrays(form: str, given: dict[str, Tensor]) -> Folded | Tied:
+    """The layer of `projsym` with the same weights."""
+
+    def columns(name: str) -> np.ndarray:
+        w = given[name].detach().numpy()
+        return w.reshape(*w.shape[:-1], HEADS, -1).swapaxes(0, -2) if w.ndim == 2 else w.reshape(HEADS, -1)
+
+    w_o = given["w_o"].detach().numpy().reshape(HEADS, -1, OUT)
+    b_o = given["b_o"].detach().numpy()
+    if form == "folded":
+        return Folded(columns("w_q"), columns("b_q"), w_o, np.zeros((HEADS, OUT)), b_o, 0.7)
+    return Tied(columns("w_q"), columns("w_k"), w_o, columns("b_q"), columns("b_k"), b_o, 0.7)
 
 
-@pytest.mark.parametrize("mode", ["standard", "tied", "folded"])
-def test_masks(mode: Any) -> None:
-    """A row under a mask is the row without one over the keys that it sees; each within its bound of that."""
-    torch.manual_seed(2)
-    layer = pt.ProjectionAttention(12, 3, mode=mode).double().requires_grad_(False)
-    x = torch.randn(2, 5, 12).double()
-    n = x.shape[1]
-    causal = layer(x, is_causal=True)
-    masks = torch.ones(n, n, dtype=torch.bool).tril(), torch.zeros(3, n, n).double()
-    masks[1].masked_fill_(~masks[0], -torch.inf)
-    for mask in masks:
-        made = layer(x, attn_mask=mask)
-        for i in range(n):
-            seen = x[:, : i + 1]
-            want = layer(seen)[:, -1]
-            allowed = 2 * layer_ball(balls(layer), seen.numpy(), 3, layer.scale).rad[:, -1]
-            for rows in (causal, made):
-                assert ((rows[:, i] - want).abs().numpy() <= allowed).all()
-    hidden = torch.arange(n) < 3
-    want = layer(x, x[:, :3])
-    allowed = 2 * layer_ball(balls(layer), x.numpy(), 3, layer.scale, context=x[:, :3].numpy()).rad
-    for mask in (hidden, hidden[None, None], hidden.expand(2, 1, 1, n), hidden.expand(2, 3, 1, n)):
-        assert ((layer(x, attn_mask=mask) - want).abs().numpy() <= allowed).all()
-    weights = layer.attention_weights(x, attn_mask=hidden)
-    assert weights.shape == (2, 3, n, n) and not weights[..., 3:].any()
+@pytest.mark.parametrize("form", FORMS)
+def test_same_bits_as_the_arrays(form: str) -> None:
+    """Output, and gradients of tokens and weights, are those of `projsym.layer` and its backward pass."""
+    given, x, g = flat(form), normal(2, 5, WIDTH), normal(2, 5, OUT, gradient=False)
+    theirs = as_arrays(form, given)
+    out = call(form, x, given)
+    assert np.array_equal(out.detach().numpy(), arrays_layer(x.detach().numpy(), theirs))
+    out.backward(g)
+    want = layer_backward(g.numpy(), x.detach().numpy(), theirs)
+    assert np.array_equal(x.grad.numpy(), want.x)
+    fields = {"w_q": "A", "w_o": "B", "b_q": "a", "b_o": "b"} if form == "folded" else {}
+    tied = {"w_q": "W_Q", "w_k": "W_K", "w_o": "W_O", "b_q": "b_Q", "b_k": "b_K", "b_o": "b"}
+    for name, field in (fields or tied).items():
+        a = want.weights[field]
+        a = (
+            a.swapaxes(0, 1).reshape(given[name].shape)
+            if name in ("w_q", "w_k")
+            else a.reshape(given[name].shape)
+        )
+        assert np.array_equal(given[name].grad.numpy(), a), name
 
 
-def test_separate_values() -> None:
-    source = nn.MultiheadAttention(12, 3, batch_first=True, kdim=5, vdim=4).double().eval()
-    layer = pt.ProjectionAttention.from_multihead(source)
-    x, k, v = torch.randn(2, 7, 12).double(), torch.randn(2, 3, 5).double(), torch.randn(2, 3, 4).double()
-    # Fewer than 1000 roundings of numbers below 10.
-    assert (layer(x, k, v) - source(x, k, v, need_weights=False)[0]).abs().max() < 1000 * 10 * 2.0**-53
-    with pytest.raises(ValueError, match="mode: given 'folded' with 5 features of keys and 4 of values"):
-        pt.ProjectionAttention.from_multihead(source, "folded")
+def test_memory_is_shared_and_threads_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights as `torch.nn.Linear` holds them are read in place; outputs are where PyTorch allocated them."""
+    made: list[Any] = []
+    real, read = layer_kernel.CLayer.__call__, layer_kernel._matrices
+
+    def spy(self: Any, lead: Any, arrays: Any, *more: Any) -> Any:
+        result = real(self, lead, arrays, *more)
+        made.append(({a.ctypes.data for a in arrays.values()}, result[0], threads.get_num_threads()))
+        return result
+
+    def uncopied(a: np.ndarray) -> Any:
+        found = read(a)
+        assert found[0] is a
+        return found
+
+    monkeypatch.setattr(layer_kernel.CLayer, "__call__", spy)
+    monkeypatch.setattr(layer_kernel, "_matrices", uncopied)
+    layer = pt.ProjectionAttention(8, 2, mode="tied").requires_grad_(False)
+    x = torch.randn(2, 5, 8)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        out = layer(x)
+    finally:
+        torch.set_num_threads(before)
+    ((addresses, array, used),) = made
+    assert addresses == {x.data_ptr(), *(p.data_ptr() for p in layer.parameters())}
+    assert array.ctypes.data == out.data_ptr() and used == 1
 
 
-@pytest.mark.parametrize(
-    "build, message",
-    [
-        (lambda: pt.ProjectionAttention(8, 3), "heads: given 3; allowed: a divisor of the width 8"),
-        (lambda: pt.ProjectionAttention(8, 2, mode="other"), "mode: given 'other'; allowed: one of"),
-        (lambda: pt.ProjectionAttention(8, 2, head_width=0), "head_width: given 0; allowed: an integer of"),
-        (
-            lambda: pt.ProjectionAttention(8, 2, mode="tied")(torch.ones(2, 8), values=torch.ones(2, 8)),
-            "values: given a tensor; allowed: None: in the tied form",
-        ),
-        (
-            lambda: pt.ProjectionAttention(8, 2, mode="tied").weights(),
-            "mode: given 'tied'; allowed: 'standard'",
-        ),
-        (
-            lambda: pt.ProjectionAttention.from_multihead(nn.MultiheadAttention(4, 2, add_zero_attn=True)),
-            "layer: given a MultiheadAttention with add_bias_kv or add_zero_attn; allowed",
-        ),
-    ],
-)
-def test_refused(build: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build()
+@pytest.mark.parametrize("form", FORMS)
+def test_meta_tensors_and_empty_sizes(form: str) -> None:
+    given = {n: t.detach().to("meta") for n, t in flat(form).items()}
+    assert call(form, torch.empty(3, 2, WIDTH, device="meta", dtype=torch.float64), given).shape == (
+        3,
+        2,
+        OUT,
+    )
+    given = flat(form)
+    x = normal(2, 5, WIDTH)
+    out = call(form, x, given, context=x.detach()[:, :0])
+    assert torch.equal(out, given["b_o"].expand(2, 5, OUT))
+    out.sum().backward()
+    assert not x.grad.any() and (given["b_o"].grad == 10).all()
+    assert call(form, x[:0], given).shape == (0, 5, OUT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("mode", FORMS)
+def test_module_by_the_kernel_and_without_it(
+    mode: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are within the bound of the exact layer, so within twice the bound of one another."""
+    taken: list[Tensor] = []
+    real = module.whole_layer
+    monkeypatch.setattr(module, "whole_layer", lambda x, *a, **k: taken.append(x) or real(x, *a, **k))
+    torch.manual_seed(3)
+    layer = pt.ProjectionAttention(24, 3, mode=mode).to(dtype)
+    x = torch.randn(2, 33, 24, dtype=dtype)
+    slow = layer(x).detach()
+    assert not taken
+    with torch.no_grad():
+        fast = layer(x)
+    assert len(taken) == 1
+    bound = layer_ball(layer_balls(layer), x.numpy(), 3, layer.scale).rad
+    difference = (fast.double() - slow.double()).abs().numpy()
+    assert (difference <= 2 * bound).all() and difference.max() > 0
+    assert bound.max() < 1e4 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("mode", FORMS)
+def test_module_does_without_the_kernel_where_it_does_not_apply(
+    mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks, another context, long sequences, hooks, maps of another class, a gradient; and it comes back."""
+
+    def refuse(*a: Any, **k: Any) -> Any:
+        raise AssertionError("the kernel was called")
+
+    monkeypatch.setattr(module, "whole_layer", refuse)
+    layer = pt.ProjectionAttention(8, 2, mode=mode)
+    x = torch.randn(2, 5, 8)
+    layer(x).sum().backward()
+    layer.requires_grad_(False)
+    layer(x, is_causal=True)
+    layer(x, x[:, :3])
+    layer(x, attn_mask=torch.ones(5, 5, dtype=torch.bool))
+    layer(torch.randn(module.SHORT + 1, 8))
+    seen: list[Any] = []
+    hook = layer.query.register_forward_hook(lambda *a: seen.append(a))
+    layer(x)
+    hook.remove()
+    assert len(seen) == 1
+    nn.utils.parametrizations.orthogonal(layer.output)
+    layer(x)
+    layer = pt.ProjectionAttention(8, 2, mode=mode).requires_grad_(False)
+    with pytest.raises(AssertionError, match="the kernel was called"):
+        layer(x)

@@ -106,6 +106,41 @@ def test_gradcheck_project(name: str) -> None:
     assert torch.autograd.gradcheck(lambda q, k, p: pt.project(q, k, **{name: p}), (*inputs[:2], inputs[3]))
 
 
+def widths(*shape: int) -> Tensor:
+    """Numbers between a half and two."""
+    return (normal(*shape, gradient=False).tanh() * 0.75 + 1.25).requires_grad_()
+
+
+def test_bandwidths_of_keys() -> None:
+    """opcheck and gradcheck, with every mask, leading axes that broadcast, and one graph."""
+    q, k, bias, pairs, sigma = normal(2, 3, 4, 5), normal(3, 6, 5), normal(6), normal(4, 6), widths(2, 1, 6)
+    torch.library.opcheck(project_op, (q, k, *mask(bias), sigma, True, True))
+    bare = [x.detach() for x in (q, k, bias, sigma)]
+    out, lse = project_op(*bare[:2], *mask(bare[2]), bare[3], True, True)
+    torch.library.opcheck(project_backward, (out, *bare[:2], out, lse, lse, *mask(bare[2]), bare[3], True))
+
+    def everything(*a: Tensor) -> Any:
+        q, k, sigma, bias, pairs = a
+        more = {"key_bias": bias, "attn_mask": pairs, "window": (2, 2), "return_lse": True}
+        return pt.project(q, k, sigma=sigma, **more)
+
+    inputs = q, k, sigma, bias, pairs
+    assert torch.autograd.gradcheck(everything, inputs)
+    assert torch.autograd.gradcheck(lambda q, k, s: pt.project(q, k, sigma=s), (q, k, sigma))
+    compiled = torch.compile(everything, backend="aot_eager", fullgraph=True)
+    results = [f(*inputs) for f in (everything, compiled)]
+    for a, b in zip(
+        *(torch.autograd.grad(out.sum() + lse.sum(), inputs) for out, lse in results), strict=True
+    ):
+        assert torch.equal(a, b)
+    hidden = torch.where(torch.arange(6) < 4, 0.0, -torch.inf).double()
+    poisoned = torch.where((torch.arange(6) < 4)[:, None], k, torch.nan)
+    (grad,) = torch.autograd.grad(
+        pt.project(q, poisoned, sigma=sigma, attn_mask=pairs, key_bias=hidden).sum(), pairs
+    )
+    assert grad.isfinite().all() and not grad[:, 4:].any()
+
+
 MASKS: dict[str, dict[str, Any]] = {
     "causal": {"is_causal": True},
     "window": {"window": (1, 0)},
