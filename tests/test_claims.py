@@ -1,11 +1,16 @@
 """The claims table: every verdict is one that its theorems can carry."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from projsym.claims import ABSTRACT, CLAIMS, SECOND_HAND, Claim, ClaimVerdict, support
 from projsym.proof.ledger import load
 from projsym.proof.refusal import REFUSALS
 from projsym.proof.theorem import REGISTRY
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,10 @@ def test_a_verdict_has_the_support_it_needs(claim: Claim) -> None:
             assert claim.hypotheses
         case ClaimVerdict.FALSE:
             assert refusals
+        case ClaimVerdict.MEASURED:
+            number = re.search(r"\(notebook (\d+)\)", claim.note)
+            assert number and not claim.hypotheses
+            assert len(list(NOTEBOOKS.glob(f"{int(number[1]):02}_*.ipynb"))) == 1
         case ClaimVerdict.OPEN | ClaimVerdict.INTERPRETATION:
             assert claim.note and not claim.hypotheses
 
