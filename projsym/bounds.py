@@ -52,7 +52,14 @@ or without FMA; the output is the one sum over the other, by division or by the 
    may be below 1/2; that what underflows still moves the mean by less than the least normal number for each
    key is what the choice of such rows guarantees (`projsym.codegen.c_bounded`).
 
-7. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
+7. *Parts.* Where keys are in parts [IV.1], each with a maximum and sums of its own, a merge multiplies the
+   sums of a part by ``exp2(M_part - M)`` and those so far by ``exp2(M_old - M)``; the first part is taken as
+   it is. The arguments still telescope. A key of a part of ``b`` blocks, the last or ``p`` before the last,
+   meets at most ``b - 1`` rescalings in its part, one factor of its own merge (not in the first part) and
+   ``p`` of later ones, and as many additions of sums: with two blocks in a part at least, no more than the
+   number of all blocks, which steps 2 and 4 count in any order. In the known order the partial sums are
+   those of a part, then the merged ones.
+8. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
 
@@ -103,6 +110,8 @@ def forward_bound(
     window: Window | None = None,
     kv_lengths: Array | None = None,
     past: int | None = None,
+    part: int | None = None,
+    score_depth: int | None = None,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -128,6 +137,10 @@ def forward_bound(
         accumulator each; a block starts at every multiple of `block`; ``exp2(0)`` is 1.
     softcap: bound of soft-capped scores, ``softcap * tanh(scale ⟨q, k⟩ / softcap)``; not with `sigma`.
         tanh_error: absolute error of the kernel's ``tanh``, by default the certified one.
+    part: keys in a part that has sums of its own, a multiple of `block` by at least 2; parts are merged in
+        their order. With no more keys than that there is one part.
+    score_depth: additions that a product of a score goes through at most, where the order is not known; by
+        default one less than features.
 
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
@@ -139,7 +152,22 @@ def forward_bound(
     mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
     mask |= {"kv_lengths": kv_lengths, "past": past}
     kernel, lead, shown = arguments(
-        q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error, mask
+        q,
+        k,
+        v,
+        scale,
+        sigma,
+        key_bias,
+        dtype,
+        block,
+        depth,
+        exp_error,
+        sequential,
+        softcap,
+        tanh_error,
+        mask,
+        part,
+        score_depth,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
@@ -169,6 +197,8 @@ def lse_bound(
     window: Window | None = None,
     kv_lengths: Array | None = None,
     past: int | None = None,
+    part: int | None = None,
+    score_depth: int | None = None,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -198,6 +228,8 @@ def lse_bound(
         softcap,
         tanh_error,
         mask,
+        part,
+        score_depth,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound

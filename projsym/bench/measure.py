@@ -178,7 +178,7 @@ def _inputs(shape: Shape, kernel: str) -> tuple[Array, Array, Array]:
 def _order(kernel: str, shape: Shape) -> dict[str, Any]:
     """How the committed kernel sums over the keys, which its error bound depends on."""
     name = "project_dot" if kernel == "project" else kernel
-    return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", shape.keys, shape.features)
+    return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", *shape.sizes[1:])
 
 
 def thread_counts(threads: Iterable[int] | None) -> list[int]:
