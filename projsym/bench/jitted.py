@@ -74,15 +74,15 @@ def _fused() -> Callable[..., Array]:
 def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
     """`jax.nn.dot_product_attention` under `jax.jit`, its arrays on the device (1, n, H, d) before any call.
 
-    It takes its softmax in single precision whatever the inputs, so float64 is the same in three calls of
-    `jax.numpy`. XLA's threads are as many as the process has CPUs and cannot be set for a call (`label` says
+    It takes its softmax in single precision whatever the inputs, and values as wide as the keys alone: float64
+    and other values are the same function in three calls of `jax.numpy`. XLA's threads are as many as the process has CPUs and cannot be set for a call (`label` says
     so).
     """
     import jax
 
     with jax.enable_x64(True):
         inputs = [jax.device_put(np.ascontiguousarray(x.swapaxes(0, 1))[None]) for x in (q, k, v)]
-        attend = jax.jit(_attention(q.dtype))
+        attend = jax.jit(_attention(q, v))
 
     def call() -> Array:
         with jax.enable_x64(True):
@@ -92,10 +92,10 @@ def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
     return call
 
 
-def _attention(dtype: np.dtype[Any]) -> Callable[..., Any]:
+def _attention(q: Array, v: Array) -> Callable[..., Any]:
     import jax
 
-    if dtype == np.float32:
+    if q.dtype == np.float32 and q.shape[-1] == v.shape[-1]:
         attend: Callable[..., Any] = jax.nn.dot_product_attention
         return attend
 
@@ -111,7 +111,7 @@ def jax_gradients(g: Array, q: Array, k: Array, v: Array) -> Callable[[], tuple[
     import jax
 
     def pull(g: Any, *given: Any) -> Any:
-        return jax.vjp(_attention(q.dtype), *given)[1](g)
+        return jax.vjp(_attention(q, v), *given)[1](g)
 
     with jax.enable_x64(True):
         inputs = [jax.device_put(np.ascontiguousarray(x.swapaxes(0, 1))[None]) for x in (g, q, k, v)]
