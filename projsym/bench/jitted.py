@@ -74,9 +74,9 @@ def _fused() -> Callable[..., Array]:
 def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
     """`jax.nn.dot_product_attention` under `jax.jit`, its arrays on the device (1, n, H, d) before any call.
 
-    It takes its softmax in single precision whatever the inputs, and values as wide as the keys alone: float64
-    and other values are the same function in three calls of `jax.numpy`. XLA's threads are as many as the process has CPUs and cannot be set for a call (`label` says
-    so).
+    It takes its softmax in single precision whatever the inputs, and values as wide as the keys alone:
+    float64 and other values are the same function in three calls of `jax.numpy`. XLA's threads are as many as
+    the process has CPUs and cannot be set for a call (`label` says so).
     """
     import jax
 
