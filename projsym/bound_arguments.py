@@ -40,6 +40,13 @@ class Kernel:
     sequential: bool
     cap: float | None  # base 2: soft-capped scores are ``cap * tanh(score / cap)``
     tanh_error: float  # absolute
+    part: int  # keys in a part that has sums of its own, 0 without parts
+    score_depth: int  # additions that a product of a score goes through at most, where the order is not known
+
+    @property
+    def parts(self) -> int:
+        """Parts of the keys, of whole blocks."""
+        return -(-self.blocks // (self.part // self.block)) if self.part else 1
 
     @property
     def sum_is_positive(self) -> bool:
@@ -71,6 +78,8 @@ def arguments(
     softcap: float | None = None,
     tanh_error: float | None = None,
     mask: Mapping[str, Any] | None = None,
+    part: int | None = None,
+    score_depth: int | None = None,
 ) -> tuple[Kernel, tuple[int, ...], Mask | None]:
     """The kernel's constants, the broadcast leading shape and the mask, or the errors of `forward_bound`."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
@@ -112,7 +121,12 @@ def arguments(
     terms = (bias is not None) + (pairs is not None)
     one, widths = (float(sigma.min(initial=1.0)), True) if isinstance(sigma, np.ndarray) else (sigma, False)
     kernel = _kernel(d, m, scale, one, terms, kind, block, depth, exp_error, sequential, *capped)
-    kernel = replace(kernel, widths=widths)
+    if part is not None and (part < 1 or part % block):
+        raise ValueError(f"part: got {part}, allowed are multiples of block = {block}")
+    if score_depth is not None and score_depth < 0:
+        raise ValueError(f"score_depth: got {score_depth}, allowed are integers >= 0")
+    most = max(0, d - 1) if score_depth is None else min(score_depth, max(0, d - 1))
+    kernel = replace(kernel, widths=widths, part=part if part and m > part else 0, score_depth=most)
     return kernel, lead, found
 
 
@@ -189,6 +203,8 @@ def _kernel(
         sequential=sequential,
         cap=cap,
         tanh_error=tanh_error,
+        part=0,
+        score_depth=max(0, d - 1),
     )
 
 

@@ -65,7 +65,7 @@ def row_bounds(
     )
     cast = cast + np.divide(kernel.least, c, out=np.zeros(np.shape(c)), where=c > 0)
     error = (
-        _dot_error(q, k, dot, product, c, cast, d + 1 + extra, kernel)
+        _dot_error(q, k, dot, product, c, cast, extra, kernel)
         + both(cast, kernel.gamma(2 * d + 1 + extra)) * norm
         + both(kernel.u + 2 * min(U64, kernel.u), kernel.gamma(d + 1 + extra)) * size
         + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * np.maximum(1.0, c))
@@ -117,16 +117,23 @@ def row_bounds(
 def _exponentials(score: Doubles, reach: Doubles, block: NDArray[np.intp], kernel: Kernel) -> Doubles | int:
     """How many inexact exponentials act on a key at most: its own and one for each later rescaling.
 
-    In order, a block that cannot raise the running maximum rescales by ``exp2(0)``, which is exactly 1.
+    In order, a block that cannot raise the running maximum rescales by ``exp2(0)``, which is exactly 1. With
+    parts the maximum is that of a part, and each merge from the key's own part on brings one more.
     """
     if not kernel.sequential:
         return kernel.blocks
     first = np.flatnonzero(np.diff(block, prepend=-1))
     highest = np.maximum.reduceat(score + reach, first, axis=1)
-    reached = np.maximum.accumulate(np.maximum.reduceat(score - reach, first, axis=1), axis=1)
-    raises = np.zeros(highest.shape)
-    raises[:, 1:] = highest[:, 1:] > reached[:, :-1]
-    later = np.cumsum(raises[:, ::-1], axis=1)[:, ::-1] - raises
+    lowest = np.maximum.reduceat(score - reach, first, axis=1)
+    later = np.zeros(highest.shape)
+    part = block[first] // (kernel.part // kernel.block) if kernel.part else np.zeros(len(first), int)
+    for p in np.unique(part):
+        own = part == p
+        reached = np.maximum.accumulate(lowest[:, own], axis=1)
+        raises = np.zeros(reached.shape)
+        raises[:, 1:] = highest[:, own][:, 1:] > reached[:, :-1]
+        merges = kernel.parts - p if kernel.part else 0
+        later[:, own] = np.cumsum(raises[:, ::-1], axis=1)[:, ::-1] - raises + merges
     return 1 + np.repeat(later, np.diff(first, append=len(block)), axis=1)
 
 
@@ -137,18 +144,20 @@ def _dot_error(
     product: Doubles,
     c: Any,
     cast: Any,
-    roundings: int,
+    further: int,
     kernel: Kernel,
 ) -> Doubles:
     """The part of a score's error that its inner product brings; `product` is ``c Σ |q_a k_a|``, `c` and its
     relative error `cast` numbers or one for each key.
+
+    further: the number of terms that are added to it.
 
     In order, the accumulator after feature ``a`` is the exact partial sum ``s_a`` up to ``γ Σ |q k|``, and
     each addition loses at most ``u`` of it: in all ``u Σ_a |s_a|`` instead of ``γ_d Σ |q k|``. Two more
     ``u Σ |q k|`` stand for the scaled query and for products that are rounded before they are added, one for
     each further term of the score. The error of ``c`` is one factor for the whole sum.
     """
-    any_order = kernel.gamma(roundings)
+    any_order = kernel.gamma(kernel.score_depth + 2 + further)
     crude: Doubles = both(cast, any_order) * product
     if not kernel.sequential:
         return crude
@@ -156,7 +165,6 @@ def _dot_error(
     rows = max(1, _IN_CACHE // len(k))
     total = np.concatenate([_partial_sums(q[i : i + rows], columns) for i in range(0, len(q), rows)])
     running = c * total + d * (both(cast, any_order) + d * U64) * product
-    further = roundings - d - 1
     ordered = (cast * np.abs(dot) + (2 + further) * u * product + u * running) * (1 + 16 * u * d)
     out: Doubles = np.minimum(crude, ordered)
     return out

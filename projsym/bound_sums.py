@@ -33,7 +33,8 @@ def sum_errors(rows: Rows, v: Doubles, place: NDArray[np.intp], kernel: Kernel) 
 
     In any order an addend goes through `depth` additions, ``blocks - 1`` rescalings and a product:
     ``γ_{depth+blocks}`` times the sum of absolute values. In order (`sequential`) every addition and every
-    rescaling loses at most ``u`` of its computed result, which is the exact partial sum up to that γ.
+    rescaling loses at most ``u`` of its computed result, which is the exact partial sum up to that γ. Parts
+    have sums of their own, which a merge multiplies and adds to the merged ones, rescaled.
     """
     h = np.expm1(rows.delta)
     lost = (rows.weight * h).sum(1)
@@ -49,9 +50,12 @@ def sum_errors(rows: Rows, v: Doubles, place: NDArray[np.intp], kernel: Kernel) 
     # Additions that key j takes part in: the rest of its block, then two for each block from its own on.
     left = np.repeat(ends, ends - first) - np.arange(len(block))
     additions = left + 2 * (kernel.blocks - block)
+    in_part = kernel.part // kernel.block or kernel.blocks + 1
+    if kernel.part:  # two for each later block of its part, then three for each merge
+        additions = left + 2 * (in_part - block % in_part) + 3 * (kernel.parts - block // in_part)
     normaliser = np.where(kept > 0, kernel.u * (1 + sums) * (largest @ additions) / kept, np.inf)
     partial = np.zeros((len(lost), v.shape[1]))
-    total, running = np.zeros_like(partial), np.zeros_like(partial)
+    total, running, merged = (np.zeros_like(partial) for _ in range(3))
     for start, end in zip(first, ends, strict=True):
         partial[:] = 0
         for a in range(start, end, _PIECE):
@@ -61,7 +65,11 @@ def sum_errors(rows: Rows, v: Doubles, place: NDArray[np.intp], kernel: Kernel) 
             partial += w @ v[a:z]
         running += partial
         total += 2 * np.abs(running)  # adding the block, and rescaling before the next
-    results = min(kernel.block, len(block)) + 2 * kernel.blocks
+        if kernel.part and (end == len(block) or block[end] // in_part != block[start] // in_part):
+            merged += running
+            total += np.abs(running) + 2 * np.abs(merged)  # the factor, adding the part, and rescaling
+            running[:] = 0
+    results = min(kernel.block, len(block)) + 2 * kernel.blocks + 3 * kernel.parts
     off = (rows.near * (rows.slack + h + rows.slack * h)) @ size
     second = results * (off + (sums + 2 * len(block) * U64) * (largest @ size))
     numerator = kernel.u * (total + largest @ size + second) + UNDERFLOW * results * size.sum(0)

@@ -55,7 +55,14 @@ or without FMA; the output is the one sum over the other, by division or by the 
 7. *Bandwidths of keys.* The scores are ``<q, k_j> t_j - (‖q‖² + ‖k_j‖²) t_j/2``, ``t_j = log2(e)/sigma_j²``,
    in which the query's norm stays [V.2]. What multiplies a sum is computed in the kernel's type by at most
    eight operations, the logarithm's cast among them, and a norm of the query is rounded as one of a key.
-8. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
+8. *Parts.* Where keys are in parts [IV.1], each with a maximum and sums of its own, a merge multiplies the
+   sums of a part by ``exp2(M_part - M)`` and those so far by ``exp2(M_old - M)``; the first part is taken as
+   it is. The arguments still telescope. A key of a part of ``b`` blocks, the last or ``p`` before the last,
+   meets at most ``b - 1`` rescalings in its part, one factor of its own merge (not in the first part) and
+   ``p`` of later ones, and as many additions of sums: with two blocks in a part at least, no more than the
+   number of all blocks, which steps 2 and 4 count in any order. In the known order the partial sums are
+   those of a part, then the merged ones.
+9. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
 
@@ -106,6 +113,8 @@ def forward_bound(
     window: Window | None = None,
     kv_lengths: Array | None = None,
     past: int | None = None,
+    part: int | None = None,
+    score_depth: int | None = None,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -132,6 +141,10 @@ def forward_bound(
         accumulator each; a block starts at every multiple of `block`; ``exp2(0)`` is 1.
     softcap: bound of soft-capped scores, ``softcap * tanh(scale ⟨q, k⟩ / softcap)``; not with `sigma`.
         tanh_error: absolute error of the kernel's ``tanh``, by default the certified one.
+    part: keys in a part that has sums of its own, a multiple of `block` by at least 2; parts are merged in
+        their order. With no more keys than that there is one part.
+    score_depth: additions that a product of a score goes through at most, where the order is not known; by
+        default one less than features.
 
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
@@ -143,7 +156,22 @@ def forward_bound(
     mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
     mask |= {"kv_lengths": kv_lengths, "past": past}
     kernel, lead, shown = arguments(
-        q, k, v, scale, sigma, key_bias, dtype, block, depth, exp_error, sequential, softcap, tanh_error, mask
+        q,
+        k,
+        v,
+        scale,
+        sigma,
+        key_bias,
+        dtype,
+        block,
+        depth,
+        exp_error,
+        sequential,
+        softcap,
+        tanh_error,
+        mask,
+        part,
+        score_depth,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
@@ -173,6 +201,8 @@ def lse_bound(
     window: Window | None = None,
     kv_lengths: Array | None = None,
     past: int | None = None,
+    part: int | None = None,
+    score_depth: int | None = None,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -202,6 +232,8 @@ def lse_bound(
         softcap,
         tanh_error,
         mask,
+        part,
+        score_depth,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound

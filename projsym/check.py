@@ -177,7 +177,7 @@ def check_kernel(
                 error = NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None
                 options |= {"softcap": given["cap"], "tanh_error": error}
             target = "numpy" if backend == "numpy" else f"c/{dtype}"
-            options |= load()[kernel.name].order(target, m, max(d, out.shape[-1]))
+            options |= load()[kernel.name].order(target, n, m, max(d, out.shape[-1]))
             bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
             lse_limit = lse_bound(given["q"], given["k"], **options)
             balls, sums = exact(kernel, given)

@@ -266,7 +266,7 @@ def claims(json_: bool) -> None:
 )
 @as_json
 def bench(threads: tuple[int, ...], seconds: float, full: bool, out: Path | None, json_: bool) -> None:
-    """Time the kernels against NumPy and, where installed, PyTorch and ONNX Runtime.
+    """Time the kernels against NumPy and, where installed, PyTorch, ONNX Runtime, JAX and Numba.
 
     On AMD processors PyTorch is measured twice, as it is and with its MKL made to take its fast path. The
     files of --out have the machine, the predicted time of every row, and what may hold a peer back.

@@ -222,10 +222,11 @@ def _claims(stages: Stages) -> list[dict[str, Any]]:
 def _bench(stages: Stages, quick: bool) -> list[dict[str, Any]]:
     from projsym.bench import MAIN, run
     from projsym.bench.measure import KERNELS, thread_counts
+    from projsym.bench.peers import FEW
 
     cells = len(MAIN) * len(KERNELS) * len(thread_counts(None))
     with stages.stage("measure", cells) as (advance, entry):
-        rows = run(MAIN, seconds=0.1 if quick else 0.4, progress=advance)
+        rows = run(MAIN, seconds=0.1 if quick else 0.4, progress=advance, peers=FEW)
         good = bool(rows) and all(r.agreed for r in rows)
         best: dict[str, list[float]] = {}
         for r in rows:

@@ -39,10 +39,16 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Queries in a block, and keys: pairs ``(above, keys)``, ascending from 0."""
+    """Queries in a block, and keys: pairs ``(above, keys)``, ascending from 0.
+
+    parts: keys in a part, where queries are too few to share among threads; few: queries at most that keys
+    take the lanes of. Both 0 for a pass without.
+    """
 
     queries: int
     keys: tuple[tuple[int, int], ...]
+    parts: int = 0
+    few: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,12 @@ def _blocks(entry: dict[str, Any], where: str) -> Blocks:
     if type(queries) is not int or queries < 1:
         raise ValueError(f"{where} queries: given {queries!r}; allowed: an integer of at least 1")
     keys = _ascending(entry.get("keys"), 2, f"{where} keys")
-    return Blocks(queries, keys)  # type: ignore[arg-type]
+    parts, few = entry.get("parts", 0), entry.get("few", 0)
+    if type(parts) is not int or parts < 0 or any(parts % size for _, size in keys):
+        raise ValueError(f"{where} parts: given {parts!r}; allowed: 0, or a multiple of every block of keys")
+    if type(few) is not int or not 0 <= few <= queries:
+        raise ValueError(f"{where} few: given {few!r}; allowed: an integer from 0 to {queries}")
+    return Blocks(queries, keys, parts, few)  # type: ignore[arg-type]
 
 
 def _ascending(rows: Any, width: int, where: str) -> tuple[tuple[int, ...], ...]:

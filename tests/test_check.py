@@ -45,7 +45,7 @@ def perturbed(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
         target = "numpy" if backend == "numpy" else f"c/{out.dtype.name}"
         options |= {"exp_error": None, "dtype": out.dtype.name}
         options |= {"softcap": given["cap"]} if "cap" in given else {}
-        options |= load()[kernel].order(target, len(given["k"]), out.shape[-1])
+        options |= load()[kernel].order(target, len(given["q"]), len(given["k"]), out.shape[-1])
         bound = forward_bound(given["q"], given["k"], given.get("v", given["k"]), **options)
         moved = out.copy()
         moved[0, 0] += out.dtype.type(factor * bound[0])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from projsym.attention import attention
 from projsym.backward import attention_backward
 from projsym.bench.gate import PEER_EXP_ERROR, Agreement
+from projsym.bench.jitted import jax_gradients
 from projsym.bounds_backward import backward_bound
 
 Array: TypeAlias = NDArray[Any]
@@ -58,10 +59,12 @@ def torch_peer(g: Array, q: Array, k: Array, v: Array) -> Call:
 
 
 def peers() -> dict[str, Prepare]:
-    """The peers that can run here, by name. ONNX Runtime has no gradients."""
+    """The peers that can run here, by name. ONNX Runtime and the loops in Numba have no gradients."""
     found: dict[str, Prepare] = {"numpy": numpy_peer}
     if importlib.util.find_spec("torch"):
         found["torch"] = torch_peer
+    if importlib.util.find_spec("jax"):
+        found["jax"] = jax_gradients
     return found
 
 

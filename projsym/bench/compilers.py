@@ -44,7 +44,7 @@ def _one(shape: Shape, tools: dict[str, compiler.Compiler], seconds: float) -> d
     rng = np.random.default_rng(SEED)
     q, k, v = (rng.standard_normal((heads, x, d)).astype(shape.dtype) for x in (n, m, m))
     entry = manifest.load(manifest.KERNELS)["attention"]
-    gate = Gate(q, k, v, entry.order(f"c/{shape.dtype}", m, d))
+    gate = Gate(q, k, v, entry.order(f"c/{shape.dtype}", n, m, d))
     calls: dict[str, Callable[[], Any]] = {}
     for name, tool in tools.items():
         kernel = CKernel(entry, shape.dtype, {"d": d, "dv": d}, tools=tool)

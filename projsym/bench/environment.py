@@ -14,7 +14,10 @@ from projsym.errors import CompilerError
 from projsym.runtime import isa
 from projsym.runtime.compiler import find
 
-_PACKAGES = ("projsym", "numpy", "sympy", "python-flint", "torch", "onnxruntime", "onnx", "threadpoolctl")
+_PACKAGES = (
+    *("projsym", "numpy", "sympy", "python-flint", "torch", "onnxruntime", "onnx", "threadpoolctl"),
+    *("jax", "jaxlib", "numba", "llvmlite"),
+)
 
 
 _SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LD_PRELOAD")

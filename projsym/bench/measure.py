@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projsym.attention import attention, project
-from projsym.bench import backward
+from projsym.bench import backward, jitted
 from projsym.bench import peers as implementations
 from projsym.bench.environment import available_cpus
 from projsym.bench.gate import Agreement, Gate
@@ -151,7 +151,7 @@ def _row(
         shape=shape.sizes,
         dtype=shape.dtype,
         threads=threads,
-        peer=peer,
+        peer=jitted.label(peer, threads, available_cpus()),
         ours_min_s=ours.least if ours and theirs else None,
         peer_min_s=theirs.least if ours and theirs else None,
         ratio_min=theirs.least / ours.least if ours and theirs else None,
@@ -178,7 +178,7 @@ def _inputs(shape: Shape, kernel: str) -> tuple[Array, Array, Array]:
 def _order(kernel: str, shape: Shape) -> dict[str, Any]:
     """How the committed kernel sums over the keys, which its error bound depends on."""
     name = "project_dot" if kernel == "project" else kernel
-    return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", shape.keys, shape.features)
+    return manifest.load(manifest.KERNELS)[name].order(f"c/{shape.dtype}", *shape.sizes[1:])
 
 
 def thread_counts(threads: Iterable[int] | None) -> list[int]:

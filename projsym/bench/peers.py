@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from projsym.bench.gate import softmax_mean
+from projsym.bench.jitted import jax_peer, numba_peer
 
 Array: TypeAlias = NDArray[Any]
 Call: TypeAlias = Callable[[], Array]
@@ -133,4 +134,9 @@ _PEERS: dict[str, tuple[Prepare, tuple[str, ...]]] = {
     "numpy": (numpy_peer, ()),
     "torch": (torch_peer, ("torch",)),
     "onnxruntime": (onnxruntime_peer, ("onnxruntime", "onnx")),
+    "jax": (jax_peer, ("jax",)),
+    "numba": (numba_peer, ("numba",)),
 }
+
+FEW = ("numpy", "torch", "onnxruntime")
+"""Those that need no compilation for each shape or dtype: what a short benchmark compares with."""

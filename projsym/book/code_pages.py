@@ -30,11 +30,13 @@ Functions whose code has a theorem's or a refusal's id in it, file by file:
 
 
 def kernels_page(folder: Path, known: Iterable[str]) -> str:
-    """The generated kernels: theorems, hypotheses, certified error of the exponential, sources.
+    """The generated kernels, forward, backward and of layers: theorems, hypotheses, certified error of the
+    exponential, sources.
 
     folder: with `manifest.json` and the files it names. known: ids that have a page.
     """
-    kernels = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["kernels"]
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    kernels = manifest["kernels"] | {x: _layer(entry) for x, entry in manifest["layers"].items()}
     parts = [
         "# Generated kernels",
         "Each is lowered from the normal form of its theorem's last line; the scheduled program is executed "
@@ -47,6 +49,15 @@ def kernels_page(folder: Path, known: Iterable[str]) -> str:
             source = (folder / file).read_text(encoding="utf-8")
             parts.append(_folded(f"{file} ({target})", language, source))
     return "\n\n".join(parts) + "\n"
+
+
+def _layer(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's entry in the terms of the others: all its arrays and numbers are inputs."""
+    arrays = [x for kind in ("sources", "weights", "offsets") for x in entry[kind]]
+    numbers = [{"name": x} for x in entry["parameters"]]
+    outputs = [{"name": x} for x in entry["outputs"]]
+    inputs = [*arrays, entry["start"], *numbers]
+    return {**entry, "inputs": inputs, "outputs": outputs, "hypotheses": entry.get("hypotheses", [])}
 
 
 def _facts(entry: Mapping[str, Any], known: set[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from projsym.codegen.c_bounded import FEWEST, Bounded
 from projsym.codegen.c_names import Names
+from projsym.codegen.c_parts import Parts
 from projsym.codegen.c_text import Text
 from projsym.codegen.program import Dot, Let
 from projsym.codegen.scalar_c import scalar
@@ -12,8 +13,10 @@ from projsym.codegen.scalar_c import scalar
 class Driver:
     """Prints the external function."""
 
-    def __init__(self, names: Names, text: Text, bounded: Bounded | None = None) -> None:
-        self.bounded = bounded
+    def __init__(
+        self, names: Names, text: Text, bounded: Bounded | None = None, parts: Parts | None = None
+    ) -> None:
+        self.bounded, self.parts = bounded, parts
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
 
     def driver(self) -> None:
@@ -52,7 +55,11 @@ class Driver:
                 )
             t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
             t("if (threads < 1) threads = 1;")
+            if self.parts:
+                self.parts.sizes()
             self.work()
+            if self.parts:
+                t("free(kept);")
             if self.names.key_scalars:
                 t("free(keys);")
             if self.bounded:
@@ -78,17 +85,28 @@ class Driver:
                 f"{self.name}_work *w = aligned_alloc(64, sizeof({self.name}_work));",
                 "if (!w) failed++;",
             )
-            if across:
-                share = "schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))"
-                t(f"#pragma omp for{' collapse(2)' if down else ''} {share}")
-            t("for (long h = 0; h < H; h++)")
-            if down and not across:
-                t("#pragma omp for schedule(dynamic, 1)")
-            t(
-                "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
-                f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
-                "free(w);",
-            )
+            if self.parts:
+                with t.block(f"if ({self.parts.condition()})"):
+                    self.parts.work()
+                with t.block("else"):
+                    self.blocks(across, down)
+            else:
+                self.blocks(across, down)
+            t("free(w);")
+
+    def blocks(self, across: bool, down: bool) -> None:
+        """Blocks of queries, each with all keys."""
+        t = self.text
+        if across:
+            share = "schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))"
+            t(f"#pragma omp for{' collapse(2)' if down else ''} {share}")
+        t("for (long h = 0; h < H; h++)")
+        if down and not across:
+            t("#pragma omp for schedule(dynamic, 1)")
+        t(
+            "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
+            f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
+        )
 
     def keys(self, across: bool) -> None:
         """Key scalars, once per head."""

@@ -75,13 +75,6 @@ class GradientRows(Rows):
         self.combine()
         self.keys_after()
 
-    def _open(self) -> None:
-        self.text("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
-        for x in self.plan.vectors.values():
-            if x.axes == "i":
-                self.text(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
-                self.text(f"(void)vec_{x.name};")
-
     def _head(self, what: str, extra: str = "") -> str:
         n = self.name
         return f"static void {n}_{what}(const {n}_args *a, {n}_work *w, long h, long i0{extra})"

@@ -198,7 +198,8 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
    in registers that the sums of the product need */
-#define TILE_FUNCTION static __attribute__((noinline)) void
+#define ONCE static __attribute__((noinline))
+#define TILE_FUNCTION ONCE void
 /* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
 #define QUERY_TILES(TILE, ...) {{ \\
     const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \\

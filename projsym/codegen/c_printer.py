@@ -4,7 +4,8 @@ The source serves every instruction set of `projsym.codegen.isa` and every featu
 ``D_<feature>``). What is printed is the program's tree, statement by statement: parameters once per call,
 key scalars once per head, then for each block of queries the row scalars, the key blocks with their phases
 (`projsym.codegen.c_plan`), and the outputs. The result does not depend on the number of threads: a block of
-queries is always computed by one thread, in one order.
+queries, or its share of a part of the keys where there are parts, is always computed by one thread, in one
+order, and parts are merged in one order.
 """
 
 from __future__ import annotations
@@ -12,23 +13,34 @@ from __future__ import annotations
 from projsym.codegen import c_ranges
 from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
+from projsym.codegen.c_few import PRELUDE as FEW
+from projsym.codegen.c_few import Few
 from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_pairs import Pairs
+from projsym.codegen.c_parts import Parts
 from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_prelude import prelude
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS
+from projsym.codegen.pass_parts import alike
 from projsym.codegen.program import Let, Program, step, tanh2
 from projsym.codegen.scalar_c import power_function, powers
 from projsym.codegen.tanh2 import C as TANH2
 
 
-def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | None = None) -> str:
+def emit_c(
+    program: Program,
+    dtype: str,
+    header: str = "",
+    bounded: Program | None = None,
+    parts: Program | None = None,
+) -> str:
     """The C source of a scheduled program, the same bytes every time.
 
     bounded: the same without its running maximum, for blocks of queries whose scores norms bound.
+    parts: the same with the keys in parts, for calls with few queries (`projsym.codegen.c_parts`).
 
     dtype: "float32" or "float64", of all arrays; parameters are doubles. header: text put before the code.
     Compile with ``-O3 -ffp-contract=off -fno-math-errno -std=gnu11 -D D_<feature>=<size>`` for every feature,
@@ -49,14 +61,16 @@ def emit_c(program: Program, dtype: str, header: str = "", bounded: Program | No
                  int threads);
 
     Raises ValueError for another dtype, names that are no C identifiers, statements not yet hoisted, loops
-    without a block size, and expressions without a C form.
+    without a block size, expressions without a C form, and for `bounded` or `parts` of another program.
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    return _source(plan(program), plan(bounded) if bounded else None, dtype, header)
+    if parts and not alike(program, parts):
+        raise ValueError(f"{parts.name}: the program in parts is not the first one cut into parts")
+    return _source(plan(program), plan(bounded) if bounded else None, parts, dtype, header)
 
 
-def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
+def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, header: str) -> str:
     _check_blocks(plan, dtype)
     p, names, t = plan.program, Names(plan), Text()
     _notes(p, t)
@@ -64,6 +78,9 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         _check_alike(plan, free)
         t("/* where norms bound the scores:", " *")
         _notes(free.program, t, head="")
+    if shared:
+        t("/* for few queries:", " *")
+        _notes(shared, t, head="")
     t("")
     t.raw(header)
     _wider(names, t)
@@ -85,14 +102,24 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         t(f"#define CHUNK {-(-CHUNK // block) * block}")
         t.raw(PRELUDE)
         t("")
-    _structs(names, t, free)
+    parts = Parts(names, shared, t) if shared else None
+    if parts:
+        parts.define()
+        if parts.few:
+            t.raw(FEW)
+            t("")
+    _structs(names, t, free, parts)
     pairs = Pairs(plan, t, names.key_state)
     pairs.nests()
     if names.key_sums:
         GradientRows(names, t).functions(pairs)
         GradientDriver(names, t).driver()
         return str(t)
-    Rows(names, t).row_block(pairs, f"{p.name}_{'online' if free else 'rows'}")
+    Rows(names, t).row_block(pairs, f"{p.name}_{'online' if free else 'rows'}", p.name)
+    if parts:
+        parts.functions()
+        if parts.few:
+            Few(names, t).functions()
     bounded = None
     if free:
         others = Pairs(free, t, bounded=True)
@@ -100,7 +127,7 @@ def _source(plan: Plan, free: Plan | None, dtype: str, header: str) -> str:
         Rows(Names(free), t).row_block(others, f"{p.name}_bounded")
         bounded = Bounded(Names(free), t, dtype)
         bounded.choice()
-    Driver(names, t, bounded).driver()
+    Driver(names, t, bounded, parts).driver()
     return str(t)
 
 
@@ -176,7 +203,7 @@ def _keys(names: Names) -> str:
     return text
 
 
-def _structs(names: Names, t: Text, free: Plan | None) -> None:
+def _structs(names: Names, t: Text, free: Plan | None, parts: Parts | None = None) -> None:
     """What a row block receives, and its working memory."""
     plan = names.plan
     with t.block("typedef struct", f"}} {names.name}_args;"):
@@ -195,6 +222,8 @@ def _structs(names: Names, t: Text, free: Plan | None) -> None:
         for dot in names.dots:
             f = plan.vectors[dot.left].feature
             t(f"T pack_{dot.name}[D_{f}*BLOCK_i] ALIGNED;")
+            if parts and parts.few:
+                t(f"T row_of_{dot.name}[P_{f}*FEW] ALIGNED;")
         t(*(f"T stage_{k}[STAGED*P_{plan.vectors[k].feature}] ALIGNED;" for k in names.key_vectors))
         t(*(f"T all_{x}[BLOCK_i*P_{plan.vectors[x].feature}] ALIGNED;" for x in names.gathered))
         t(*(f"T bias_{x.name}[BLOCK_j*BLOCK_i] ALIGNED;" for x in names.pairs))

@@ -18,26 +18,39 @@ class Rows:
     def __init__(self, names: Names, text: Text) -> None:
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
 
-    def row_block(self, pairs: Pairs, function: str) -> None:
-        """The function of one head and one block of queries; it returns the number of bad rows."""
-        t, plan = self.text, self.plan
+    def row_block(self, pairs: Pairs, function: str, prefix: str = "") -> None:
+        """The function of one head and one block of queries; it returns the number of bad rows.
+
+        prefix: of the names of its three steps, by default that of the function.
+        """
+        own = prefix or function
+        self.enter_block(own)
+        self.sweep_block(pairs, own)
+        self.leave_block(own)
         head = f"static long {function}(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
-        with t.block(head):
-            t(
-                "const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;",
-                "long bad = 0;",
+        with self.text.block(head):
+            self.text(
+                f"{own}_enter(a, w, h, i0);",
+                f"{own}_sweep(a, w, h, i0, 0, a->m);",
+                f"return {own}_leave(a, w, h, i0);",
             )
-            if plan.pairs.ranged:
-                t(*c_ranges.OPEN)
-            for x in plan.vectors.values():
-                if x.axes == "i":
-                    t(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
-            for dot in self.names.dots:
-                row, _ = row_key(plan, dot)
-                t(
-                    f"PACK(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
-                    f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
-                )
+        self.text("")
+
+    def _open(self) -> None:
+        """The number of queries and where their vectors are."""
+        t = self.text
+        t("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
+        for x in self.plan.vectors.values():
+            if x.axes == "i":
+                t(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
+                t(f"(void)vec_{x.name};")
+
+    def enter_block(self, own: str) -> None:
+        """The empty state, and row scalars."""
+        t, plan = self.text, self.plan
+        head = f"ONCE void {own}_enter(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
+        with t.block(head):
+            self._open()
             for total in self.names.sums.values():
                 if total.vector:
                     size = f"(nq + TILE_ROWS)*P_{plan.vectors[total.vector].feature}*sizeof(T)"
@@ -49,15 +62,40 @@ class Rows:
                 t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
             if plan.before or self.names.row_values:
                 self.rows_before()
-            first, last = self.ends("0", "a->m")
+
+    def sweep_block(self, pairs: Pairs, own: str) -> None:
+        """The keys from `begin`, at a multiple of a block's, to `end`."""
+        t, plan = self.text, self.plan
+        head = f"ONCE void {own}_sweep(const {self.name}_args *a, {self.name}_work *w, long h, long i0, "
+        with t.block(head + "long begin, long end)"):
+            self._open()
+            t("const long nv = (nq + W - 1)/W;")
+            if plan.pairs.ranged:
+                t(*c_ranges.OPEN)
+            for dot in self.names.dots:
+                row, _ = row_key(plan, dot)
+                t(
+                    f"PACK(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
+                    f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
+                )
+            first, last = self.ends("begin", "end")
             with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
                 if plan.pairs.ranged:
                     t(*c_ranges.EDGE)
                 self.block(pairs)
+
+    def leave_block(self, own: str) -> None:
+        """The outputs; it returns the number of bad rows."""
+        t = self.text
+        head = f"ONCE long {own}_leave(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
+        with t.block(head):
+            self._open()
+            t("long bad = 0;")
+            if self.plan.pairs.ranged:
+                t(*c_ranges.POINTERS, "(void)lo, (void)hi;")
             self.rows_after()
             t("return bad;")
-        t("")
 
     def block(self, pairs: Pairs) -> None:
         """What a block of keys takes: its rows, its pairs' numbers as the tiles need them, its phases."""

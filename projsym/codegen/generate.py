@@ -11,6 +11,7 @@ from typing import Any
 from projsym.derivations.computation import KERNEL_PREFIX
 from projsym.proof.theorem import REGISTRY
 
+from .c_parts import parts_of
 from .c_printer import emit_c
 from .exp2 import certificate
 from .gradient_kernel import gradient_kernels
@@ -63,7 +64,9 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
         names["numpy"] = f"{kernel.name}.py"
         if "c" in targets:
             for dtype, b in built.items():
-                files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(b.program, dtype, bounded=b.bounded)
+                files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(
+                    b.program, dtype, bounded=b.bounded, parts=b.parts
+                )
         if "numpy" in targets:
             files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
         entries[kernel.name] = _entry(built, array, names)
@@ -107,6 +110,9 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "validated": [o.name for o in b.obligations],
         "blocks": {f"c/{dtype}": _blocks(x.program) for dtype, x in built.items()}
         | {"numpy": _blocks(array.program)},
+        "parts": {
+            f"c/{dtype}": parts_of(x.parts, dtype) for dtype, x in built.items() if x.parts is not None
+        },
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy as sp
 
@@ -59,6 +59,7 @@ class GradientKernel(Kernel):
     """The kernel of a theorem [IV.6b/…]: the gradients in its last line are the outputs."""
 
     schedule: Schedule = default
+    divides: ClassVar[bool] = False
 
     def outputs(self) -> dict[str, Any]:
         """The gradients, by output name."""

@@ -124,7 +124,7 @@ ISAS = (
 def isa_text(isa: ISA, dtype: str, tiles: Mapping[str, int]) -> list[str]:
     which = 0 if dtype == "float32" else 1
     lines = [f"#include <{isa.include}>"] if isa.include else []
-    lines += [f"#define VECTOR_BYTES {isa.bytes}"]
+    lines += [f"#define VECTOR_BYTES {isa.bytes}", f"#define REGISTERS {isa.registers}"]
     lines += [
         "#ifndef TILE_KEYS",
         *(f"#define TILE_{t.upper()} {_size(isa, tiles, t)}" for t in TILES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy as sp
 
@@ -19,7 +19,7 @@ from projsym.proof.verdict import ProofError
 
 from .lower import lower
 from .program import Dot, Let, Program, Sum, exp2
-from .schedule import Step, apply, default, without_maximum
+from .schedule import Step, apply, default, in_parts, without_maximum
 from .validate import Obligation, validate
 
 Schedule = Callable[[Program, str, str], Sequence[Step]]
@@ -37,6 +37,7 @@ class Kernel:
     name: str
     of: Theorem
     schedule: Schedule = default
+    divides: ClassVar[bool] = True  # whether the keys of few queries may be cut into parts
 
     def outputs(self) -> dict[str, Any]:
         """The terms that the kernel computes for one query."""
@@ -54,9 +55,13 @@ class Kernel:
         if free:
             bounded = apply(plain, free)
             obligations += self.validate(bounded, "bounded ")
-        cited = tuple(dict.fromkeys(c for s in (*steps, *(free or ())) for c in s.cites))
+        shared = in_parts(program, dtype, steps) if target == "c" and self.divides else None
+        parts = apply(plain, shared) if shared else None
+        if parts:
+            obligations += self.validate(parts, "parts ")
+        cited = tuple(dict.fromkeys(c for s in (*steps, *(free or ()), *(shared or ())) for c in s.cites))
         laws = tuple(resolve(c) for c in cited)
-        return Built(self, dtype, program, tuple(obligations), laws, bounded)
+        return Built(self, dtype, program, tuple(obligations), laws, bounded, parts)
 
     def lower(self) -> Program:
         """The unscheduled program."""
@@ -71,7 +76,8 @@ class Kernel:
 class Built:
     """A scheduled program with the proof that it computes the kernel's theorem.
 
-    bounded: the same without a running maximum, for blocks of queries whose scores norms bound.
+    bounded: the same without a running maximum, for blocks of queries whose scores norms bound. parts: the
+    same with the keys in parts, for calls with few queries.
     """
 
     kernel: Kernel
@@ -80,6 +86,7 @@ class Built:
     obligations: tuple[Obligation, ...]
     cited: tuple[Theorem | Law, ...]
     bounded: Program | None = None
+    parts: Program | None = None
 
     @property
     def theorems(self) -> tuple[Theorem, ...]:

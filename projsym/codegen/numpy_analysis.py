@@ -8,6 +8,7 @@ import sympy as sp
 
 from projsym.codegen.numpy_infix import ordered
 from projsym.codegen.program import (
+    Add,
     Dot,
     Let,
     Loop,
@@ -34,6 +35,8 @@ def reads(s: Statement) -> set[sp.Symbol]:
             return set(factor.free_symbols)
         case Sum(_, weight, _):
             return {weight}
+        case Add(_, factor, state):
+            return set(factor.free_symbols) | {state}
         case Output(_, terms):
             return {x for c, _ in terms for x in sp.sympify(c).free_symbols}
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import sympy as sp
 
 from projsym.codegen.program import (
+    Add,
     Dot,
     Let,
     Loop,
@@ -23,7 +24,7 @@ from projsym.codegen.program import (
 def defined(statement: Statement) -> tuple[sp.Symbol, ...]:
     """The symbols that a statement defines."""
     match statement:
-        case Let(name=name) | Dot(name=name) | Sum(name=name):
+        case Let(name=name) | Dot(name=name) | Sum(name=name) | Add(name=name):
             return (name,)
         case RunningMax(name=name, old=old):
             return (name, old)
@@ -73,13 +74,20 @@ def has_state_over(loop: Loop, axis: str) -> bool:
 
 
 def pair_loop(program: Program) -> Loop:
-    """The loop over keys that accumulates the sums; ValueError unless there is exactly one."""
-    found = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]
+    """The loop over blocks of keys that accumulates the sums; ValueError unless there is exactly one."""
+    inside = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]
+    found = [loop for loop in inside if not any(loops(loop.body, "j"))]
     if len(found) != 1:
         raise ValueError(
             f"{program.name}: one loop over keys inside the loop over queries expected, found {len(found)}"
         )
     return found[0]
+
+
+def part_loop(program: Program) -> Loop | None:
+    """The loop over parts of the keys, around that over their blocks, if there is one."""
+    inside = [loop for i in loops(program.body, "i") for loop in loops(i.body, "j")]
+    return next((loop for loop in inside if any(loops(loop.body, "j"))), None)
 
 
 def rebuild(body: tuple[Node, ...], old: Node, new: tuple[Node, ...]) -> tuple[Node, ...]:

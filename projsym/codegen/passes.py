@@ -17,6 +17,7 @@ from projsym.codegen.isa import ISAS, TILES
 from projsym.codegen.pass_bounded import bounded
 from projsym.codegen.pass_hoist import hoist
 from projsym.codegen.pass_online import online
+from projsym.codegen.pass_parts import parts
 from projsym.codegen.pass_tree import (
     fresh,
     has_state,
@@ -37,6 +38,7 @@ __all__ = [
     "hyperbolic",
     "online",
     "parallel",
+    "parts",
     "ranged",
     "tile",
 ]

@@ -103,6 +103,18 @@ class Sum:
 
 
 @dataclass(frozen=True)
+class Add:
+    """``name += factor * state``: a row state, first 0, gathers that of a part of the keys.
+
+    state: of the loop over blocks of keys that stands before this statement in a loop over parts.
+    """
+
+    name: sp.Symbol
+    factor: sp.Expr
+    state: sp.Symbol
+
+
+@dataclass(frozen=True)
 class Output:
     """``name = sum of coefficient * vector``, one per query, or one per key with ``axes="j"``.
 
@@ -125,6 +137,11 @@ class Loop:
     ranged: a loop over keys that each row restricts to a range of its own, the keys ``lo <= j < hi`` that it
     sees: for a key outside it no :class:`RunningMax` and no :class:`Sum`, over keys or over queries, counts
     the pair, whatever the values there. Without ranges at run time a row sees all keys.
+
+    A loop over keys around another one is over *parts* of them: the states of the inner one start anew in
+    every part, and the statements after it merge them into states of all keys so far. There a
+    :class:`RunningMax` is over states of parts, and such a loop may be parallel: parts are independent, and
+    are merged in order.
     """
 
     axis: str
@@ -134,7 +151,7 @@ class Loop:
     ranged: bool = False
 
 
-Statement: TypeAlias = Let | Dot | RunningMax | Rescale | Sum | Output
+Statement: TypeAlias = Let | Dot | RunningMax | Rescale | Sum | Add | Output
 Node: TypeAlias = Statement | Loop
 
 
@@ -143,7 +160,8 @@ class Program:
     """A kernel before printing. `log` holds one line per schedule step: what it did and the law it cites.
 
     blocks: pairs (features, keys), ascending: where the widest feature has more than so many numbers, a
-    block of the loop over pairs has so many keys instead.
+    block of the loop over pairs has so many keys instead. few: up to so many queries of a call a printer may
+    take one by one.
     """
 
     name: str
@@ -152,6 +170,7 @@ class Program:
     tiles: dict[str, int] = field(default_factory=dict)
     log: tuple[str, ...] = ()
     blocks: tuple[tuple[int, int], ...] = ()
+    few: int = 0
 
     def statements(self) -> Iterator[Statement]:
         """Every statement, in textual order."""
@@ -167,6 +186,8 @@ class Program:
                 table[s.name] = table[s.old] = "i"
             elif isinstance(s, Sum):
                 table[s.name] = s.axes
+            elif isinstance(s, Add):
+                table[s.name] = "i"
         return table
 
     def axes_of(self, e: sp.Expr) -> str:
@@ -217,12 +238,15 @@ def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
                 lines.append(f"{pad}{', '.join(map(str, sums))} *= {factor}")
             case Sum(name, weight, vector, over):
                 lines.append(f"{pad}{name} += sum_{over} {weight}{f' * {vector}' if vector else ''}")
+            case Add(name, factor, state):
+                lines.append(f"{pad}{name} += {'' if factor == 1 else f'{factor} * '}{state}")
             case Output(name, terms):
                 text = " + ".join(f"({c})" + (f" * {v}" if v is not None else "") for c, v in terms)
                 lines.append(f"{pad}{name}[{node.axes}] = {text}")
 
 
 __all__ = [
+    "Add",
     "Dot",
     "Input",
     "Let",

@@ -9,6 +9,7 @@ import sympy as sp
 
 from projsym import schedules
 from projsym.codegen import passes
+from projsym.codegen.pass_tree import pair_loop
 from projsym.codegen.program import Let, Program
 
 
@@ -58,6 +59,14 @@ def block(axis: str, size: int, wide: tuple[tuple[int, int], ...] = ()) -> Step:
     if wide:
         text += f" ({', '.join(f'{keys} above {features} features' for features, keys in wide)})"
     return Step(text, (law,), lambda p: passes.block(p, axis, size, wide))
+
+
+def parts(size: int, few: int = 0) -> Step:
+    """The keys in parts that threads may share, merged in order."""
+    text = f"keys in parts of {size}, merged"
+    if few:
+        text += f"; keys as lanes for at most {few} queries"
+    return Step(text, ("IV.1", "IV.1a", "IV.1b", "IV.1d"), lambda p: passes.parts(p, size, few))
 
 
 def ranged() -> Step:
@@ -145,6 +154,18 @@ def without_maximum(program: Program, steps: Sequence[Step]) -> list[Step] | Non
     except ValueError:
         return None
     return free
+
+
+def in_parts(program: Program, dtype: str, steps: Sequence[Step]) -> list[Step] | None:
+    """The steps for calls with few queries, the keys in parts: those that made `program` and one more.
+
+    None if its blocks of keys do not fill the parts of the table.
+    """
+    sizes = [pair_loop(program).block, *(keys for _, keys in program.blocks)]
+    blocks = schedules.load().blocks["forward", dtype]
+    if not blocks.parts or not all(size and blocks.parts % size == 0 for size in sizes):
+        return None
+    return [*steps, parts(blocks.parts, blocks.few)]
 
 
 def _shifts(program: Program) -> bool:

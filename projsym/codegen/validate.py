@@ -3,11 +3,13 @@
 The program is executed symbolically, for one query and abstract sets of keys. The set of all keys is that of
 the keys that the query sees: where a loop is ranged it runs over these [I.10m]. A loop over key blocks is
 handled by its invariant: after the keys of a set I, every sum is ``Σ_{j∈I} weight_j * vector_j`` with the
-weight as the loop computes it at the running maximum of that moment. Three obligations per loop and one per
-output are decided by the engine, whatever passes produced the program:
+weight as the loop computes it at the running maximum of that moment. The engine decides obligations for every
+loop and every output, whatever passes produced the program:
 
 * *entry*: on the empty set the invariant is the initial state;
 * *step*: one more block B takes the state of I to the state of I ⊔ B, for any old and new maximum;
+* *merge*, in a loop over parts: the state of I and that of a part P, from the empty one on, give that of
+  I ⊔ P, for any maxima of the two;
 * *output*: from the state of all keys, for any maximum, each output is the specified term.
 
 What it guarantees: the algebra of the tree that the printers print, for every size. What it cannot see: a
@@ -30,12 +32,12 @@ from projsym.derivations.notation import unit
 from projsym.proof.prove import decide
 from projsym.proof.verdict import ProofError, Proved, Verdict
 
-from .program import Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum
+from .program import Add, Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum
 
 Value = Callable[[Any], Any]
 """The value of a symbol as a function of the key index (constant in it for rows and parameters)."""
 
-SEEN, BLOCK = IndexSet("seen"), IndexSet("block")
+SEEN, BLOCK, PART = IndexSet("seen"), IndexSet("block"), IndexSet("part")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Validator:
         self.program, self.outputs = program, outputs
         self.vectors: dict[str, VectorSymbol | VectorFamily] = {}
         self.state = _State()
+        self.summands: dict[sp.Symbol, Callable[[Any], Any]] = {}
         self.obligations: list[Obligation] = []
         spaces = _spaces(outputs)
         declared = _scalars(outputs)
@@ -97,7 +100,9 @@ class Validator:
         for node in body:
             match node:
                 case Loop("j", inside) if any(isinstance(n, Sum) for n in inside):
-                    self.key_loop(inside)
+                    self.key_loop(inside, KEYS)
+                case Loop("j", (Loop("j", inside), *merge)) if any(isinstance(n, Sum) for n in inside):
+                    self.part_loop(inside, merge)
                 case Loop(axis, inside, ranged=ranged):
                     if ranged:
                         raise ProofError(
@@ -139,7 +144,7 @@ class Validator:
 
     # the loop over key blocks
 
-    def key_loop(self, body: tuple[Node, ...]) -> None:
+    def key_loop(self, body: tuple[Node, ...], keys: IndexSet) -> None:
         maxima = [n for n in body if isinstance(n, RunningMax)]
         tops = {
             n.name: (sp.Symbol(f"{n.name}_before", real=True), sp.Symbol(f"{n.name}_after", real=True))
@@ -170,7 +175,7 @@ class Validator:
                 case _:
                     raise ProofError(f"{self.program.name}: {type(node).__name__} in a loop over keys")
         for n in sums:
-            self.invariant(n, added[n.name], scaled[n.name], tops)
+            self.invariant(n, added[n.name], scaled[n.name], tops, keys)
         for name, (_, after) in tops.items():
             self.state.values[name] = _constant(after)
 
@@ -179,7 +184,12 @@ class Validator:
         return w if vector is None else lambda j: w(j) * self.vector(vector, j)
 
     def invariant(
-        self, n: Sum, summand: Callable[[Any], Any], factor: Any, tops: dict[sp.Symbol, tuple[Any, Any]]
+        self,
+        n: Sum,
+        summand: Callable[[Any], Any],
+        factor: Any,
+        tops: dict[sp.Symbol, tuple[Any, Any]],
+        keys: IndexSet,
     ) -> None:
         new = {after: before for before, after in tops.values()}
 
@@ -191,7 +201,54 @@ class Validator:
         self.oblige(f"{n.name}: entry", over(EMPTY), zero)
         carried = factor * over(SEEN, old=True)
         self.oblige(f"{n.name}: step", carried + over(BLOCK), over(DisjointUnion(SEEN, BLOCK)))
-        self.state.sums[n.name] = over(KEYS)
+        self.state.sums[n.name] = over(keys)
+        self.summands[n.name] = summand
+
+    # the loop over parts of the keys
+
+    def part_loop(self, body: tuple[Node, ...], merge: list[Node]) -> None:
+        self.key_loop(body, PART)
+        inner = {n.name for n in body if isinstance(n, Sum)}
+        vectors = {n.name: n.vector for n in body if isinstance(n, Sum)}
+        highest = {n.name: self.state.values[n.name](None) for n in body if isinstance(n, RunningMax)}
+        tops: dict[Any, tuple[Any, Any]] = {}
+        scaled: dict[sp.Symbol, Any] = {}
+        merged: dict[sp.Symbol, sp.Symbol] = {}
+        steps: list[tuple[sp.Symbol, Any]] = []
+        for node in merge:
+            match node:
+                case RunningMax(name, old, of) if of in highest:
+                    before, after = (sp.Symbol(f"{name}_{x}", real=True) for x in ("before", "after"))
+                    tops[highest[of]] = before, after
+                    self.state.values[old], self.state.values[name] = _constant(before), _constant(after)
+                case Let():
+                    self.define(node)
+                case Rescale(names, factor):
+                    for s in names:
+                        scaled[s] = scaled.get(s, sp.S.One) * self.evaluate(factor, None)
+                        if s in merged:
+                            raise ProofError(f"{self.program.name}: {s} is rescaled after it was added to")
+                case Add(name, factor, state) if state in inner and name not in merged:
+                    merged[name] = state
+                    steps.append((name, self.evaluate(factor, None) * self.state.sums[state]))
+                case _:
+                    raise ProofError(f"{self.program.name}: {type(node).__name__} in a loop over parts")
+        for s in scaled.keys() - merged.keys():
+            raise ProofError(f"{self.program.name}: {s} is rescaled and never added to")
+        old, new = ({top: x[n] for top, x in tops.items()} for n in (0, 1))
+        for name, gained in steps:
+            summand, vector = self.summands[merged[name]], vectors[merged[name]]
+            zero = ZeroVector(self.vectors[vector].space) if vector else sp.S.Zero
+            self.oblige(f"{name}: entry", total(summand, EMPTY).xreplace(old), zero)
+            carried = scaled.get(name, sp.S.One) * total(summand, SEEN).xreplace(old)
+            whole = total(summand, DisjointUnion(SEEN, PART)).xreplace(new)
+            self.oblige(f"{name}: merge", carried + gained, whole)
+            self.state.sums[name] = total(summand, KEYS).xreplace(new)
+        # The states of a part mean nothing after the last one.
+        for s in inner:
+            del self.state.sums[s]
+        for s in highest:
+            del self.state.values[s]
 
     def output(self, node: Output) -> None:
         result: Any = None

@@ -3,8 +3,8 @@
  *
  * theorem     [IV.6/attention] Scaled dot-product attention from its log-sum-exp
  * hypotheses  none: holds for all finite inputs
- * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini, IV.2, IV.2a
- * validated   12 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output
+ * cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini, IV.2, IV.2a, IV.1a, IV.1b, IV.1d
+ * validated   22 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output, parts s0: entry, parts s0: step, parts s1: entry, parts s1: step, parts s0_all: entry, parts s0_all: merge, parts s1_all: entry, parts s1_all: merge, parts out: output, parts lse: output
  * operations  2 d + 2 dv + 2 flops and 1 exp2 per query and key
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
  */
@@ -59,6 +59,41 @@
  *   heads and queries in parallel                [independence of rows]
  *   scores bounded by norms                      [IV.2, IV.2a]
  */
+/* for few queries:
+ *
+ * program attention(q[i]: d, k[j]: d, v[j]: dv, scale)
+ *   log2e[] = 1/log(2)
+ *   c0[] = log2e*scale
+ *   for h, parallel:
+ *     for i in blocks of 48, parallel:
+ *       for j in blocks of 768, parallel:
+ *         for j in the row's range in blocks of 64:
+ *           q_k[ij] = c0 * <q, k>
+ *           s[ij] = q_k
+ *           m_old, m = m, max(m, max_j s)
+ *           s0, s1 *= exp2(-m + m_old)
+ *           w0[ij] = exp2(-m + s)
+ *           s0 += sum_j w0
+ *           s1 += sum_j w0 * v
+ *         m_all_old, m_all = m_all, max(m_all, max_j m)
+ *         s0_all, s1_all *= exp2(-m_all + m_all_old)
+ *         part[i] = exp2(m - m_all)
+ *         s0_all += part * s0
+ *         s1_all += part * s1
+ *       out[i] = (1/s0_all) * s1_all
+ *       lse[i] = (log(s0_all) + m_all/log2e)
+ * schedule:
+ *   exp as a power of two                        [IV.4b]
+ *   running maximum of the scores                [I.2, IV.1]
+ *   scale folded into the query                  [bilinearity]
+ *   row, key and parameter factors hoisted       [distributivity]
+ *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
+ *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   queries in blocks of 48                      [independence of rows]
+ *   register tiles                               [Fubini]
+ *   heads and queries in parallel                [independence of rows]
+ *   keys in parts of 768, merged; keys as lanes for at most 3 queries [IV.1, IV.1a, IV.1b, IV.1d]
+ */
 
 #define WIDER(n) (D_d > (n) || D_dv > (n))
 #include <float.h>
@@ -72,6 +107,7 @@ typedef int I;
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -96,6 +132,7 @@ typedef int I;
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS (WIDER(96) ? 3 : (WIDER(80) ? 3 : 3))
 #define TILE_KEYS (WIDER(96) ? 4 : (WIDER(80) ? 4 : 4))
@@ -117,6 +154,7 @@ typedef int I;
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -135,6 +173,7 @@ typedef int I;
 #define HIGH_2 2, 3, 6, 7
 #else
 #define VECTOR_BYTES 16
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 4
@@ -307,7 +346,8 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
    in registers that the sums of the product need */
-#define TILE_FUNCTION static __attribute__((noinline)) void
+#define ONCE static __attribute__((noinline))
+#define TILE_FUNCTION ONCE void
 /* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
 #define QUERY_TILES(TILE, ...) { \
     const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
@@ -395,6 +435,100 @@ INLINE VI LOADI(const I *p) { return *(const VI *)p; }
 INLINE VI SETI(I x) { return x - (VI){0}; }
 INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
 
+#define PART 768
+#define FEW 3
+#define FEW_FEATURES (REGISTERS/2)
+/* keys of a row of weights, in whole vectors */
+#define FEW_KEYS ((BLOCK_j + W - 1)/W*W)
+_Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
+/* lane l of the sum is the sum of the lanes of x[l] */
+#ifdef TRANSPOSE
+#define FOLD(s) UNROLL for (int i = 0; i < W; i += 2*s) { \
+    const V a = x[i], b = x[i + s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s) + __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+INLINE V SUMS_OF_LANES(V x[W]) { EACH_SWAP(FOLD) return x[0]; }
+#else
+INLINE V SUMS_OF_LANES(V x[W]) {
+  V s = {0};
+  for (int i = 0; i < W; i++) for (int l = 0; l < W; l++) s[i] += x[i][l];
+  return s;
+}
+#endif
+/* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
+   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+INLINE V INNER_LANES(const T *q, const T *k, long ld, const int P, long rows) {
+  V x[W];
+  for (int l = 0; l < (int)W; l++) {
+    const T *at = k + LEAST(l, rows - 1)*ld;
+    V acc[FEW_FEATURES];
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    int a = 0;
+    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
+      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+        acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+      if (a + c*(int)W < P) acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    x[l] = acc[0];
+  }
+  return SUMS_OF_LANES(x);
+}
+/* the first numbers of an array as lanes, those from `count` on 0 */
+INLINE V SOME(const T *p, long count) {
+  if (count >= W) return LOADU(p);
+  V x = {0};
+  for (long l = 0; l < count; l++) x[l] = p[l];
+  return x;
+}
+/* lanes first <= l < last */
+INLINE VI LANES_WITHIN(long first, long last) {
+  VI l;
+  UNROLL for (int i = 0; i < W; i++) l[i] = i;
+  return (l >= SETI((I)MOST(first, 0))) & (l < SETI((I)LEAST(MOST(last, 0), W)));
+}
+/* the largest lane, and the sum of all */
+#ifdef TRANSPOSE
+#define BOTH(op, s) x = op(__builtin_shufflevector(x, x, LOW_##s), __builtin_shufflevector(x, x, HIGH_##s));
+#define PLUS(a, b) ((a) + (b))
+#define HIGHER(s) BOTH(MAX, s)
+#define ADDED(s) BOTH(PLUS, s)
+INLINE T HIGHEST(V x) { EACH_SWAP(HIGHER) return x[0]; }
+INLINE T TOTAL(V x) { EACH_SWAP(ADDED) return x[0]; }
+#else
+INLINE T HIGHEST(V x) {
+  for (int l = 1; l < (int)W; l++) x[0] = x[0] > x[l] ? x[0] : x[l];
+  return x[0];
+}
+INLINE T TOTAL(V x) {
+  for (int s = W/2; s; s /= 2) for (int l = 0; l < s; l++) x[l] += x[l + s];
+  return x[0];
+}
+#endif
+#define LINE 64
+#define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
+                          long first, long last) {
+  V acc[FEW_FEATURES];
+  UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
+  for (long j = first; j < last; j++) {
+    const V w = SET1(weights[j]);
+    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
+    UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, LOADU(values + j*ld + c*W), acc[c]);
+  }
+  UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
+}
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld, const int P, const void *next,
+                         long first, long last) {
+  const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
+  for (int c = 0; c < whole; c += FEW_FEATURES)
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+  if (whole < P/(int)W)
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
+                  last);
+}
+
 typedef struct {
   long n, m;
   const T *in_q; const long *at_q; long ld_q;
@@ -412,6 +546,7 @@ typedef struct {
 } attention_args;
 typedef struct {
   T pack_q_k[D_d*BLOCK_i] ALIGNED;
+  T row_of_q_k[P_d*FEW] ALIGNED;
   T stage_k[STAGED*P_d] ALIGNED;
   T stage_v[STAGED*P_dv] ALIGNED;
   T pair0[BLOCK_j*BLOCK_i] ALIGNED;
@@ -511,19 +646,25 @@ INLINE void attention_pairs2(const int edge, const attention_args *a, attention_
   STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
 }
 
-static long attention_online(const attention_args *a, attention_work *w, long h, long i0) {
-  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
-  long bad = 0;
-  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
-  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
-  const range seen = RANGE(lo, hi, nq, a->m);
+ONCE void attention_enter(const attention_args *a, attention_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
-  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_dv*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
-  for (long j0 = MOST(0, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(a->m, seen.last); j0 += BLOCK_j) {
-    const long nk = LEAST(LEAST(a->m, seen.last) - j0, BLOCK_j);
+}
+ONCE void attention_sweep(const attention_args *a, attention_work *w, long h, long i0, long begin, long end) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  const long nv = (nq + W - 1)/W;
+  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
+  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
+  const range seen = RANGE(lo, hi, nq, a->m);
+  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+    const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
     const int edge = j0 < seen.from || j0 + nk > seen.to;
     if (edge) {
       LANES_OF(w->seen_lo, lo, nq, BLOCK_i, j0, nk);
@@ -563,6 +704,15 @@ static long attention_online(const attention_args *a, attention_work *w, long h,
     else for (long v = 0; v < nv; v++) attention_pairs2(0, a, w, h, j0, nk, v);
     CONTRACT(w->sum_s1, w->pair0, vec_v, P_dv, BLOCK_i, nq, nk);
   }
+}
+ONCE long attention_leave(const attention_args *a, attention_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  long bad = 0;
+  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
+  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
+  (void)lo, (void)hi;
   for (long r = 0; r < nq; r++) {
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
@@ -575,6 +725,117 @@ static long attention_online(const attention_args *a, attention_work *w, long h,
         isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
+}
+static long attention_online(const attention_args *a, attention_work *w, long h, long i0) {
+  attention_enter(a, w, h, i0);
+  attention_sweep(a, w, h, i0, 0, a->m);
+  return attention_leave(a, w, h, i0);
+}
+
+static void attention_keep(const attention_work *w, T *to, long rows, long room) {
+  memcpy(to, w->row_m, room*sizeof(T)), to += room;
+  memcpy(to, w->row_s0, room*sizeof(T)), to += room;
+  memcpy(to, w->sum_s1, rows*P_dv*sizeof(T)), to += room*P_dv;
+}
+static void attention_first(attention_work *w, const T *from, long rows, long room) {
+  memcpy(w->row_m, from, room*sizeof(T)), from += room;
+  memcpy(w->row_s0, from, room*sizeof(T)), from += room;
+  memcpy(w->sum_s1, from, rows*P_dv*sizeof(T)), from += room*P_dv;
+}
+static void attention_merge(attention_work *w, const T *from, long rows, long room) {
+  const T *of_m = from + 0*room;
+  const T *of_s0 = from + 1*room;
+  from += 2*room;
+  const T *of_s1 = from;
+  from += room*P_dv;
+  for (long r = 0; r < room; r += W) {
+    const V row_m = LOADU(of_m + r);
+    const V row_m_all_old = LOAD(w->row_m + r), row_m_all = MAX(row_m_all_old, row_m);
+    STORE(w->row_m + r, row_m_all);
+    const V factor = EXP2((row_m_all_old - row_m_all));
+    const V row_part = EXP2((row_m - row_m_all));
+    STORE(w->row_s0 + r, factor*LOAD(w->row_s0 + r) + row_part*LOADU(of_s0 + r));
+    for (long l = 0; l < LEAST(W, rows - r); l++) {
+      for (long x = 0; x < P_dv; x++) w->sum_s1[(r + l)*P_dv + x] = factor[l]*w->sum_s1[(r + l)*P_dv + x] +
+          row_part[l]*of_s1[(r + l)*P_dv + x];
+    }
+  }
+}
+
+INLINE void attention_few0(const attention_args *a, attention_work *w, const T *vec_k, long ld_k, long h, long
+    i0, long j0, long first, long last, long r) {
+  V row_m = SET1(w->row_m[r]);
+  (void)i0, (void)j0, (void)h;
+  for (long j = first/W*W; j < last; j += W) {
+    const int whole = first <= j && j + W <= last;
+    const VI within = LANES_WITHIN(first - j, last - j);
+    const V pair_q_k = INNER_LANES(w->row_of_q_k + r*P_d, vec_k + j*ld_k, ld_k, P_d, last - j);
+    const V pair_s = pair_q_k;
+    row_m = MAX(row_m, whole ? pair_s : CHOOSE(within, pair_s, SET1(-INFINITY)));
+    STORE(w->pair0 + r*FEW_KEYS + j, pair_s);
+  }
+  w->row_m[r] = HIGHEST(row_m);
+}
+
+INLINE void attention_few2(const attention_args *a, attention_work *w, long h, long i0, long j0, long first,
+    long last, long r) {
+  V row_m = SET1(w->row_m[r]);
+  V part_s0 = {0};
+  (void)i0, (void)j0, (void)h;
+  for (long j = first/W*W; j < last; j += W) {
+    const int whole = first <= j && j + W <= last;
+    const VI within = LANES_WITHIN(first - j, last - j);
+    const V pair_s = LOAD(w->pair0 + r*FEW_KEYS + j);
+    const V any_w0 = EXP2_SMALL((pair_s - row_m));
+    const V pair_w0 = whole ? any_w0 : CHOOSE(within, any_w0, (V){0});
+    part_s0 += pair_w0;
+    STORE(w->pair0 + r*FEW_KEYS + j, pair_w0);
+  }
+  w->row_s0[r] += TOTAL(part_s0);
+}
+
+static void attention_few(const attention_args *a, attention_work *w, long h, long i0, long begin, long end) {
+  const long nq = LEAST(a->n - i0, FEW);
+  const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
+  const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
+  const range seen = RANGE(lo, hi, nq, a->m);
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  STAGE(w->row_of_q_k, vec_q, a->ld_q, D_d, P_d, nq, nq);
+  for (long x = 0; x < nq*P_d; x++) w->row_of_q_k[x] *= (T)a->par_c0;
+  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+    const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
+    const T *next = j0 + BLOCK_j < end ? a->in_k + a->at_k[h] + (j0 + BLOCK_j)*a->ld_k : NULL;
+    const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
+    long ld_k = a->ld_k;
+    if (D_d % W) {
+      STAGE(w->stage_k, vec_k, ld_k, D_d, P_d, nk, nk);
+      vec_k = w->stage_k, ld_k = P_d;
+    }
+    const T *vec_v = a->in_v + a->at_v[h] + j0*a->ld_v;
+    long ld_v = a->ld_v;
+    if (D_dv % W) {
+      STAGE(w->stage_v, vec_v, ld_v, D_dv, P_dv, nk, nk);
+      vec_v = w->stage_v, ld_v = P_dv;
+    }
+    for (long r = 0; r < nq; r++) {
+      const long from = lo ? LEAST(MOST(lo[r] - j0, 0), nk) : 0;
+      const long to = lo ? LEAST(MOST(hi[r] - j0, 0), nk) : nk;
+      if (from >= to) continue;
+      w->row_m_old[r] = w->row_m[r];
+      attention_few0(a, w, vec_k, ld_k, h, i0, j0, from, to, r);
+      {
+        const V row_m = SET1(w->row_m[r]);
+        const V row_m_old = SET1(w->row_m_old[r]);
+        const V factors = EXP2_SMALL((row_m_old - row_m));
+        if (factors[0] != 1) {
+          w->row_s0[r] *= factors[0];
+          for (long x = 0; x < P_dv; x++) w->sum_s1[r*P_dv + x] *= factors[0];
+        }
+      }
+      attention_few2(a, w, h, i0, j0, from, to, r);
+      WEIGHTED_SUM(w->sum_s1 + r*P_dv, w->pair0 + r*FEW_KEYS, vec_v, ld_v, P_dv, next, from, to);
+    }
+  }
 }
 
 INLINE void attention_bounded_pairs0(const int R, const int C, const int part, const attention_args *a,
@@ -627,15 +888,22 @@ TILE_FUNCTION attention_bounded_pairs0_half_4(const attention_args *a, attention
   if (4 <= TILE_QUERY_VECTORS) attention_bounded_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
 
-static long attention_bounded(const attention_args *a, attention_work *w, long h, long i0) {
-  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
-  long bad = 0;
+ONCE void attention_bounded_enter(const attention_args *a, attention_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
-  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_dv*sizeof(T) : sizeof w->sum_s1);
-  for (long j0 = 0; j0 < a->m; j0 += BLOCK_j) {
-    const long nk = LEAST(a->m - j0, BLOCK_j);
+}
+ONCE void attention_bounded_sweep(const attention_args *a, attention_work *w, long h, long i0, long begin,
+    long end) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  const long nv = (nq + W - 1)/W;
+  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
+    const long nk = LEAST(end - j0, BLOCK_j);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
@@ -658,6 +926,12 @@ static long attention_bounded(const attention_args *a, attention_work *w, long h
     for (long r = 0; r < BLOCK_i; r++) w->row_s0[r] += w->part_s0[r];
     CONTRACT(w->sum_s1, w->pair0, vec_v, P_dv, BLOCK_i, nq, nk);
   }
+}
+ONCE long attention_bounded_leave(const attention_args *a, attention_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  long bad = 0;
   for (long r = 0; r < nq; r++) {
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
@@ -669,6 +943,11 @@ static long attention_bounded(const attention_args *a, attention_work *w, long h
         r])));
   }
   return bad;
+}
+static long attention_bounded(const attention_args *a, attention_work *w, long h, long i0) {
+  attention_bounded_enter(a, w, h, i0);
+  attention_bounded_sweep(a, w, h, i0, 0, a->m);
+  return attention_bounded_leave(a, w, h, i0);
 }
 
 static long attention_rows(const attention_args *a, attention_work *w, long h, long i0) {
@@ -694,6 +973,13 @@ int attention(long H, long n, long m, const T *in_q, const long *at_q, long ld_q
       par_log2e, .par_c0 = par_c0, .out_out = out_out, .out_lse = out_lse, .seen_lo = seen_lo, .seen_hi =
       seen_hi, .at_seen = at_seen, .most = most};
   if (threads < 1) threads = 1;
+  const long blocks = (n + BLOCK_i - 1)/BLOCK_i, share = n < 2*BLOCK_i && m > PART;
+  const long parts = share ? (m + PART - 1)/PART : 1;
+  const long room = (LEAST(n, BLOCK_i) + W - 1)/W*W;
+  const long size = room*(2 + P_dv);
+  T *kept = share ? malloc(H*blocks*parts*size*sizeof(T) + 1) : NULL;
+  const int ready = kept || !share;
+  if (!ready) failed++;
 #pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {
 #pragma omp for schedule(static)
@@ -704,12 +990,36 @@ int attention(long H, long n, long m, const T *in_q, const long *at_q, long ld_q
     }
     attention_work *w = aligned_alloc(64, sizeof(attention_work));
     if (!w) failed++;
+    if (share || n <= 3) {
+#pragma omp for collapse(3) schedule(dynamic, 1 + H*blocks*parts/(32*threads))
+      for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) for (long p = 0; p < parts; p++)
+        if (w && ready) {
+        attention_enter(&args, w, h, b*BLOCK_i);
+        (n <= FEW ? attention_few : attention_sweep)(&args, w, h, b*BLOCK_i, p*PART, parts > 1 ? LEAST(m, (p +
+            1)*PART) : m);
+        T *to = kept ? kept + ((h*blocks + b)*parts + p)*size : NULL;
+        if (to) attention_keep(w, to, LEAST(n - b*BLOCK_i, BLOCK_i), room);
+        else bad += attention_leave(&args, w, h, b*BLOCK_i);
+      }
+#pragma omp for collapse(2) schedule(static)
+      for (long h = 0; h < (kept ? H : 0); h++) for (long b = 0; b < blocks; b++) if (w) {
+        const T *from = kept + (h*blocks + b)*parts*size;
+        const long rows = LEAST(n - b*BLOCK_i, BLOCK_i);
+        attention_enter(&args, w, h, b*BLOCK_i);
+        attention_first(w, from, rows, room);
+        for (long p = 1; p < parts; p++) attention_merge(w, from + p*size, rows, room);
+        bad += attention_leave(&args, w, h, b*BLOCK_i);
+      }
+    }
+    else {
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))
-    for (long h = 0; h < H; h++)
-      for (long i0 = 0; i0 < n; i0 += BLOCK_i)
-        if (w) bad += attention_rows(&args, w, h, i0);
+      for (long h = 0; h < H; h++)
+        for (long i0 = 0; i0 < n; i0 += BLOCK_i)
+          if (w) bad += attention_rows(&args, w, h, i0);
+    }
     free(w);
   }
+  free(kept);
   free(most);
   return failed ? -1 : bad > INT_MAX ? INT_MAX : (int)bad;
 }

@@ -56,6 +56,7 @@ typedef int I;
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -80,6 +81,7 @@ typedef int I;
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS (WIDER(96) ? 3 : (WIDER(80) ? 3 : 3))
 #define TILE_KEYS (WIDER(96) ? 4 : (WIDER(80) ? 4 : 4))
@@ -101,6 +103,7 @@ typedef int I;
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -119,6 +122,7 @@ typedef int I;
 #define HIGH_2 2, 3, 6, 7
 #else
 #define VECTOR_BYTES 16
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 4
@@ -291,7 +295,8 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
    in registers that the sums of the product need */
-#define TILE_FUNCTION static __attribute__((noinline)) void
+#define ONCE static __attribute__((noinline))
+#define TILE_FUNCTION ONCE void
 /* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
 #define QUERY_TILES(TILE, ...) { \
     const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
@@ -521,16 +526,23 @@ INLINE void layer_tied_pairs2(const layer_tied_args *a, layer_tied_work *w, long
   STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
 }
 
-static long layer_tied_rows(const layer_tied_args *a, layer_tied_work *w, long h, long i0) {
-  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i, nv = (nq + W - 1)/W;
-  long bad = 0;
+ONCE void layer_tied_rows_enter(const layer_tied_args *a, layer_tied_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
-  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
-  for (long j0 = 0; j0 < a->m; j0 += BLOCK_j) {
-    const long nk = LEAST(a->m - j0, BLOCK_j);
+}
+ONCE void layer_tied_rows_sweep(const layer_tied_args *a, layer_tied_work *w, long h, long i0, long begin,
+    long end) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  const long nv = (nq + W - 1)/W;
+  PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
+    const long nk = LEAST(end - j0, BLOCK_j);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
       STAGE(w->stage_k, vec_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
@@ -558,6 +570,12 @@ static long layer_tied_rows(const layer_tied_args *a, layer_tied_work *w, long h
     for (long v = 0; v < nv; v++) layer_tied_pairs2(a, w, h, j0, nk, v);
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
   }
+}
+ONCE long layer_tied_rows_leave(const layer_tied_args *a, layer_tied_work *w, long h, long i0) {
+  const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
+  const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
+  (void)vec_q;
+  long bad = 0;
   for (long r = 0; r < nq; r++) {
     I nan_mean = 0;
     {
@@ -571,6 +589,11 @@ static long layer_tied_rows(const layer_tied_args *a, layer_tied_work *w, long h
         isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
+}
+static long layer_tied_rows(const layer_tied_args *a, layer_tied_work *w, long h, long i0) {
+  layer_tied_rows_enter(a, w, h, i0);
+  layer_tied_rows_sweep(a, w, h, i0, 0, a->m);
+  return layer_tied_rows_leave(a, w, h, i0);
 }
 
 typedef struct {

@@ -63,6 +63,7 @@ typedef long long I;
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -85,6 +86,7 @@ typedef long long I;
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 6
@@ -104,6 +106,7 @@ typedef long long I;
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
+#define REGISTERS 32
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
@@ -120,6 +123,7 @@ typedef long long I;
 #define HIGH_1 1, 3
 #else
 #define VECTOR_BYTES 16
+#define REGISTERS 16
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 2
 #define TILE_KEYS 4
@@ -300,7 +304,8 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
    in registers that the sums of the product need */
-#define TILE_FUNCTION static __attribute__((noinline)) void
+#define ONCE static __attribute__((noinline))
+#define TILE_FUNCTION ONCE void
 /* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
 #define QUERY_TILES(TILE, ...) { \
     const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \

@@ -55,7 +55,9 @@ class Sources:
                     + "".join(f" * {line}".rstrip() + "\n" for line in header(b).splitlines())
                     + " */\n"
                 )
-                self.texts[target] = _named(lambda: head + emit_c(b.program, dtype, bounded=b.bounded))
+                self.texts[target] = _named(
+                    lambda: head + emit_c(b.program, dtype, bounded=b.bounded, parts=b.parts)
+                )
             else:
                 self.texts[target] = _named(lambda: emit_numpy(b.program, header(b, c=False)))
         return self.texts[target]
@@ -74,6 +76,7 @@ class Sources:
             {},
             {"numpy": f"{name}.py"},
             Path("<projsym.compile>"),
+            {},
             self.text,
         )
 

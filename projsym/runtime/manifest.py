@@ -24,12 +24,28 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a C kernel does with few queries.
+
+    below: with fewer queries than this, keys are in parts of `size`. few: up to so many queries each has sums
+    of its own; then a product of a score of d features goes through ``d/stride + rest`` additions at most.
+    """
+
+    below: int
+    size: int
+    few: int
+    stride: int
+    rest: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """One kernel.
 
     outputs: name and feature ("" if scalar), in the order of the C arguments; output_axes: "i" for one per
     query, "j" for one per key. ranged: whether rows may see ranges of keys. blocks: keys a block, by target:
     pairs (features, keys), ascending; the last one holds that has fewer features than the widest vector.
+    parts: by target, of a kernel whose keys may be in parts.
     """
 
     name: str
@@ -40,6 +56,7 @@ class Entry:
     blocks: dict[str, list[tuple[int, int]]]
     files: dict[str, str]
     folder: Path
+    parts: dict[str, Parts]
 
     @functools.cached_property
     def vectors(self) -> tuple[Argument, ...]:
@@ -62,21 +79,28 @@ class Entry:
     def parameters(self) -> tuple[Argument, ...]:
         return tuple(x for x in self.inputs if not x.axes)
 
-    def order(self, target: str, keys: int, features: int) -> dict[str, Any]:
+    def order(self, target: str, queries: int, keys: int, features: int) -> dict[str, Any]:
         """How the kernel of a target sums over the keys, as `projsym.bounds` takes it.
 
-        features: the length of the widest vector.
+        queries: of a call, for one head. features: the length of the widest vector.
 
         Every block is summed on its own, from zero, in some order, and added to the sums so far once: an
         addend goes through at most the additions of its block and one for each block. The C kernels add the
-        products of a score in the order of the features and the keys of a block in their order.
+        products of a score in the order of the features and the keys of a block in their order; with few
+        queries products and weights are added in several sums at once. Parts of the keys have their own sums.
         """
         block = next(size for least, size in reversed(self.blocks[target]) if features > least or not least)
-        return {
+        order = {
             "block": block,
             "depth": min(block, keys) + -(-keys // block),
             "sequential": target != "numpy",
         }
+        parts = self.parts.get(target)
+        if parts and queries <= parts.few:
+            order |= {"sequential": False, "score_depth": -(-features // parts.stride) + parts.rest}
+        elif parts and queries < parts.below:
+            order |= {"part": parts.size}
+        return order
 
     def source(self, target: str) -> str:
         """The text of the file for ``"c/float32"``, ``"c/float64"`` or ``"numpy"``."""
@@ -97,6 +121,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             {target: [(a, b) for a, b in pairs] for target, pairs in e["blocks"].items()},
             dict(e["files"]),
             folder,
+            {target: Parts(**x) for target, x in e["parts"].items()},
         )
         for name, e in data["kernels"].items()
     }

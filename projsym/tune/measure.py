@@ -100,7 +100,7 @@ class _Problem:
         arrays = {"q": q, "k": k, "v": v}
         self.check: Callable[[list[Array | None]], bool]
         if way == "forward":
-            gate = Gate(q, k, v, self.entry.order(f"c/{dtype}", ROWS, features))
+            gate = Gate(q, k, v, self.entry.order(f"c/{dtype}", ROWS, ROWS, features))
             self.check = lambda made: made[0] is not None and gate.check(made[0], peer=False).equal
         else:
             out, lse = attention(q, k, v, return_lse=True, backend="c")

@@ -16,6 +16,7 @@ from projsym.bench import (
     backward,
     environment,
     fma_peak,
+    jitted,
     measure,
     notes,
     peak,
@@ -47,7 +48,8 @@ def test_rows_hold_to_the_contract() -> None:
     assert {(r.kernel, r.dtype) for r in rows} == {
         (k, t) for k in ("attention", "project", "attention with gradients") for t in ("float32", "float64")
     }
-    assert {r.peer for r in rows} == {"numpy", "torch", "onnxruntime"}
+    found = {jitted.label(x, 1, environment()["cpus"]) for x in peers.available()[0]}
+    assert {r.peer for r in rows} == found >= set(peers.FEW)
     for row in rows:
         data = json.loads(json.dumps(row.as_dict(), allow_nan=False))
         assert data.keys() >= CONTRACT
@@ -112,9 +114,34 @@ def test_peers_compute_the_same_function(dtype: str) -> None:
     q, k, v = problem(dtype)
     gate = Gate(q, k, v)
     found, missing = peers.available()
-    assert not missing
+    assert set(peers.FEW) <= found.keys() and missing.keys() <= {"jax", "numba"}
     for name, prepare in found.items():
         assert gate.check(prepare(q, k, v, 1)(), peer=True).equal, name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_jax_gradients_are_the_same(dtype: str) -> None:
+    pytest.importorskip("jax")
+    q, k, v = problem(dtype)
+    g = np.random.default_rng(8).standard_normal((*q.shape[:-1], v.shape[-1])).astype(dtype)
+    gate = GradientGate(g, q, k, v)
+    dq, dk, dv = jitted.jax_gradients(g, q, k, v)()
+    assert gate.check((dq, dk, dv), peer=True).equal
+    assert not gate.check((dq, dk, dv + dv.dtype.type(1e-2)), peer=True).equal
+
+
+def test_numba_keeps_the_number_of_threads() -> None:
+    numba = pytest.importorskip("numba")
+    q, k, v = problem()
+    before = numba.get_num_threads()
+    call = jitted.numba_peer(q, k, v, 1)
+    assert np.array_equal(call(), call())
+    assert numba.get_num_threads() == before
+
+
+def test_jax_says_how_many_threads_it_has() -> None:
+    assert jitted.label("jax", 1, 2) == "jax on 2 threads"
+    assert jitted.label("jax", 2, 2) == "jax" and jitted.label("torch", 1, 2) == "torch"
 
 
 def test_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import projsym
 from projsym.book import build_book, links
+from projsym.book.code_pages import kernels_page
 from projsym.book.crossref import split
 from projsym.book.docstrings import restructured
 from projsym.book.tables import bench_page, claims_page
@@ -110,3 +112,17 @@ def test_bench_page_shows_saved_tables_newest_first(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no folder 'docs'"):
         build_book(tmp_path, tmp_path / "out")
+
+
+def test_every_kernel_of_the_manifest_is_on_the_page() -> None:
+    folder = Path(projsym.__file__).parent / "kernels"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    page = kernels_page(folder, [])
+    names = [*manifest["kernels"], *manifest["layers"]]
+    assert {"layer_folded", "attention_backward"} <= set(names)
+    for kernel in names:
+        assert page.count(f"\n## `{kernel}`\n") == 1
+    for file in (
+        x for kind in ("kernels", "layers") for e in manifest[kind].values() for x in e["files"].values()
+    ):
+        assert f"<summary>{file} (" in page

@@ -40,13 +40,14 @@ class Kernel:
         folder: Path,
         openmp: bool = True,
         bounded: Program | None = None,
+        parts: Program | None = None,
     ) -> None:
         self.program, self.dtype, self.sizes = program, np.dtype(dtype), sizes
-        key = (
-            f"{program.name}_{dtype}_{isa}_{'_'.join(map(str, sizes.values()))}_{openmp:d}{bounded is None:d}"
+        key = "_".join(
+            map(str, (program.name, dtype, isa, *sizes.values(), openmp, bounded is None, parts is None))
         )
         source, library = folder / f"{key}.c", folder / f"{key}.so"
-        source.write_text(emit_c(program, dtype, bounded=bounded))
+        source.write_text(emit_c(program, dtype, bounded=bounded, parts=parts))
         defines = [f"-DD_{f}={n}" for f, n in sizes.items()]
         threads = ["-fopenmp"] if openmp else []
         subprocess.run(

@@ -15,6 +15,7 @@ from projsym.codegen.kernel import Kernel
 from projsym.codegen.lower import lower
 from projsym.codegen.pass_tree import map_nodes
 from projsym.codegen.program import (
+    Add,
     Dot,
     Let,
     Loop,
@@ -175,6 +176,7 @@ PASSES: dict[str, tuple[Change, str]] = {
     "parallel": (twice("h"), "a loop over h"),
     "ranged": (on(Loop, lambda x: replace(x, ranged=True)), "a ranged loop over"),
     "tile": (outputs("out", lambda c: c / 2), "out: output"),
+    "parts": (on(Add, lambda x: replace(x, factor=x.factor**2)), "parts s0_all: merge"),
     "bounded": (lets(w0=lambda x: exp2(x.args[0] - 1) / 2), "bounded lse: output"),
 }
 """For each real pass, what is done to its result."""
