@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from projsym.bench.environment import mkl_on_amd
@@ -22,14 +23,15 @@ PEER = "torch, MKL fixed"
 _SOURCE = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 _CODE = """\
 import json, sys
+from pathlib import Path
 from projsym.bench import Shape, run
-shapes, threads, seconds = json.loads(sys.argv[1])
-rows = run([Shape(*s) for s in shapes], threads, seconds, peers=["torch"])
+shapes, threads, seconds, folder = json.loads(sys.argv[1])
+rows = run([Shape(*s) for s in shapes], threads, seconds, peers=["torch"], gates=Path(folder))
 print(json.dumps([r.as_dict() for r in rows]))
 """
 
 
-def rows(shapes: Iterable[Shape], threads: Iterable[int], seconds: float) -> list[Row]:
+def rows(shapes: Iterable[Shape], threads: Iterable[int], seconds: float, gates: Path) -> list[Row]:
     """Rows as `projsym.bench.run` gives them, against `PEER`, our times measured again beside it.
 
     None on processors or builds that need no fix. Raises CompilerError without a compiler and RuntimeError,
@@ -38,7 +40,7 @@ def rows(shapes: Iterable[Shape], threads: Iterable[int], seconds: float) -> lis
     if not mkl_on_amd():
         return []
     library = compiled(_SOURCE, "mkl_on_amd", (), find())
-    request = json.dumps([[(*s.sizes, s.dtype) for s in shapes], list(threads), seconds])
+    request = json.dumps([[(*s.sizes, s.dtype) for s in shapes], list(threads), seconds, str(gates)])
     preload = " ".join(x for x in (str(library), os.environ.get("LD_PRELOAD", "")) if x)
     done = subprocess.run(
         [sys.executable, "-c", _CODE, request],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from projsym.bench.environment import available_cpus
 from projsym.bounds import forward_bound
 
 Array: TypeAlias = NDArray[Any]
+T = TypeVar("T")
 
 EXTENDED = np.finfo(np.longdouble).nmant == 63
 """Whether long doubles are the 80-bit type, in which float64 has a reference that is better than itself."""
@@ -96,3 +99,19 @@ def softmax_mean(q: Array, k: Array, v: Array) -> Array:
     scores /= scores.sum(axis=-1, keepdims=True)
     out: Array = np.matmul(scores, v)
     return out
+
+
+def kept(folder: Path | None, name: str, make: Callable[[], T]) -> T:
+    """What `make` gives, kept under `name` in a folder of this run for its other processes; None: not kept.
+
+    References and bounds take longer than what they check, and depend on the inputs alone.
+    """
+    if folder is None:
+        return make()
+    path = folder / f"{name}.pickle"
+    if path.is_file():
+        found: T = pickle.loads(path.read_bytes())
+        return found
+    made = make()
+    path.write_bytes(pickle.dumps(made))
+    return made

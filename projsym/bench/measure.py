@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from projsym.attention import attention, project
 from projsym.bench import backward, jitted
 from projsym.bench import peers as implementations
 from projsym.bench.environment import available_cpus
-from projsym.bench.gate import Agreement, Gate
+from projsym.bench.gate import Agreement, Gate, kept
 from projsym.bench.peak import fma_peak
 from projsym.bench.rows import SHAPES, Row, Shape
 from projsym.bench.timing import Times, interleave
@@ -36,12 +37,14 @@ def run(
     seconds: float = 0.4,
     progress: Progress | None = None,
     peers: Collection[str] | None = None,
+    gates: Path | None = None,
 ) -> list[Row]:
     """Compare `projsym.attention` and `projsym.project` with every peer that is installed.
 
     shapes: by default `SHAPES`. threads: by default 1 and 2, as far as this process has the CPUs.
     seconds: of timing for one shape, kernel and number of threads, all peers together.
     progress: called with a line before each of these. peers: those to compare with; default: all.
+    gates: a folder that holds the references and bounds of these shapes, or where they are to be kept.
 
     Inputs are standard normal, the same in every run. Ours and the peers use the same number of threads and
     are timed in turns (`interleave`), after `Gate` has passed both outputs; a pair that it did not pass gives
@@ -60,14 +63,14 @@ def run(
     for shape in chosen:
         for kernel in KERNELS[:2]:
             q, k, v = _inputs(shape, kernel)
-            gate = Gate(q, k, v, _order(kernel, shape))
+            gate = kept(gates, f"{kernel} {shape}", partial(Gate, q, k, v, _order(kernel, shape)))
             for n in counts:
                 if progress:
                     progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
                 # The rate is the best that is seen all through the run: other load can only lower it.
                 rates[shape.dtype] = max(rates.get(shape.dtype, 0.0), fma_peak(shape.dtype))
                 rows += _compare(kernel, shape, n, (q, k, v), gate, seconds, peers)
-        rows += _gradients(shape, counts, seconds, progress, peers)
+        rows += _gradients(shape, counts, seconds, progress, peers, gates)
     return [_with_fraction(row, row.threads * rates[row.dtype]) for row in rows]
 
 
@@ -86,11 +89,12 @@ def _gradients(
     seconds: float,
     progress: Progress | None,
     only: Collection[str] | None,
+    gates: Path | None,
 ) -> list[Row]:
     """Rows for the forward pass with gradients."""
     q, k, v = _inputs(shape, "attention")
     g = np.random.default_rng(SEED + 1).standard_normal(q.shape).astype(q.dtype)
-    gate = backward.GradientGate(g, q, k, v)
+    gate = kept(gates, f"{backward.KERNEL} {shape}", partial(backward.GradientGate, g, q, k, v))
     rows: list[Row] = []
     for n in counts:
         if progress:

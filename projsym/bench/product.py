@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ def result(
     """
     chosen = list(SHAPES if shapes is None else shapes)
     counts = thread_counts(threads)
-    rows = run(chosen, counts, seconds, progress)
-    if progress:
-        progress(fixed.PEER)
-    rows += fixed.rows(chosen, counts, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = run(chosen, counts, seconds, progress, gates=Path(folder))
+        if progress:
+            progress(fixed.PEER)
+        rows += fixed.rows(chosen, counts, seconds, Path(folder))
     if progress:
         progress("gcc and clang")
     compiled = compilers.compare(chosen, seconds)

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from projsym.bench import FULL, SHAPES, Shape, backward, compilers, fixed, markdown, product, result, write
+from projsym.bench import (
+    FULL,
+    SHAPES,
+    Shape,
+    backward,
+    compilers,
+    fixed,
+    markdown,
+    measure,
+    product,
+    result,
+    write,
+)
+from projsym.bench.gate import Gate, kept, softmax_mean
 from projsym.bench.predict import FLOPS, predict
 
 TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
@@ -60,21 +74,32 @@ def test_a_refused_row_has_no_time(data: dict[str, Any], tmp_path: Path) -> None
     write(changed, tmp_path)
 
 
-def test_the_fix_runs_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fix_runs_where_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Forced, whatever the processor: rows come back from the other process under their own name."""
     monkeypatch.setattr(fixed, "mkl_on_amd", lambda: False)
-    assert fixed.rows(TINY, [1], 0.01) == []
+    assert fixed.rows(TINY, [1], 0.01, tmp_path) == []
     monkeypatch.setattr(fixed, "mkl_on_amd", lambda: True)
-    rows = fixed.rows(TINY[:1], [1], 0.01)
+    rows = fixed.rows(TINY[:1], [1], 0.01, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3  # references and bounds of three kernels
     assert {r.peer for r in rows} == {fixed.PEER} and {r.kernel for r in rows} == set(FLOPS)
     assert all(r.agreed and r.shape == TINY[0].sizes for r in rows)
 
 
-def test_a_process_that_fails_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_gates_judge_alike(tmp_path: Path) -> None:
+    """Made, kept and read again, they pass what is right and refuse what is off."""
+    q, k, v = measure._inputs(TINY[0], "attention")
+    gates = [kept(folder, "one", partial(Gate, q, k, v)) for folder in (None, tmp_path, tmp_path)]
+    good = softmax_mean(q, k, v)
+    for gate in gates:
+        assert gate.check(good, peer=True) == gates[0].check(good, peer=True)
+        assert gate.check(good, peer=True).equal and not gate.check(good + 1, peer=True).equal
+
+
+def test_a_process_that_fails_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fixed, "mkl_on_amd", lambda: True)
     monkeypatch.setattr(fixed, "_CODE", "raise SystemExit('no such luck')")
     with pytest.raises(RuntimeError, match="the rows of torch, MKL fixed failed:\nno such luck"):
-        fixed.rows(TINY, [1], 0.01)
+        fixed.rows(TINY, [1], 0.01, tmp_path)
 
 
 def test_compilers_are_compared(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
