@@ -88,7 +88,7 @@ def test_results_are_within_the_bound(n: int, m: int, mask: str, dtype: str, bac
     out, lse = project(q, k, sigma=sigma, return_lse=True, backend=backend, **options)
     want = exact(q, k, sigma, **options)
     name = "project_bandwidths" + {"bias": "_biased", "pairs": "_masked"}.get(mask, "")
-    order = load()[name].order("numpy" if backend == "numpy" else f"c/{dtype}", m, 9)
+    order = load()[name].order("numpy" if backend == "numpy" else f"c/{dtype}", n, m, 9)
     order |= {"exp_error": NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None}
     bound = forward_bound(q, k, k, sigma=sigma, **options, **order)
     limit = lse_bound(q, k, sigma=sigma, **options, **order)
