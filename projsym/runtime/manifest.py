@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Entry:
     outputs: name and feature ("" if scalar), in the order of the C arguments; output_axes: "i" for one per
     query, "j" for one per key. ranged: whether rows may see ranges of keys. blocks: keys a block, by target:
     pairs (features, keys), ascending; the last one holds that has fewer features than the widest vector.
-    parts: by target, of a kernel whose keys may be in parts.
+    parts: by target, of a kernel whose keys may be in parts; none for others.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Entry:
     blocks: dict[str, list[tuple[int, int]]]
     files: dict[str, str]
     folder: Path
-    parts: dict[str, Parts]
+    parts: dict[str, Parts] = field(default_factory=dict)
 
     @functools.cached_property
     def vectors(self) -> tuple[Argument, ...]:
@@ -121,7 +121,7 @@ def load(folder: Path = KERNELS) -> dict[str, Entry]:
             {target: [(a, b) for a, b in pairs] for target, pairs in e["blocks"].items()},
             dict(e["files"]),
             folder,
-            {target: Parts(**x) for target, x in e["parts"].items()},
+            {target: Parts(**x) for target, x in e.get("parts", {}).items()},
         )
         for name, e in data["kernels"].items()
     }

@@ -165,4 +165,4 @@ print(*(t.id for t in built.theorems))
 
 def test_a_theorem_of_ones_own_needs_no_other_import() -> None:
     done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, check=False)
-    assert done.stdout == "own.1 IV.4b I.2 IV.1 I.10m I.10w I.10b IV.2 IV.2a\n", done.stderr
+    assert done.stdout == "own.1 IV.4b I.2 IV.1 I.10m I.10w I.10b IV.2 IV.2a IV.1a IV.1b IV.1d\n", done.stderr
