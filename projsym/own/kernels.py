@@ -76,8 +76,7 @@ class Sources:
             {},
             {"numpy": f"{name}.py"},
             Path("<projsym.compile>"),
-            {},
-            self.text,
+            made=self.text,
         )
 
 
@@ -85,7 +84,7 @@ class Sources:
 class OwnEntry(Entry):
     """An entry whose sources are made, not read."""
 
-    made: Callable[[str], str]
+    made: Callable[[str], str] = field(kw_only=True)
 
     def source(self, target: str) -> str:
         return self.made(target)
