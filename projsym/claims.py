@@ -232,8 +232,8 @@ SECOND_HAND = (
         ("I.8", "I.8c", "I.8r", "VI.10", "VI.f26"),
         "At a reduced size with five seeds (notebook 11): tied keys are behind at every epoch, by less than "
         "noise in the end; tied and normalised ones are plainly worse; the folded form learns faster at "
-        "first and ends level. With heads as wide as the input tying takes no function away, but descent "
-        "differs.",
+        "first and ends level. With heads as wide as the input and W_K of full rank tying takes no function "
+        "away, but descent differs.",
     ),
 )
 
