@@ -93,7 +93,7 @@ def test_results_are_within_the_bound(n: int, m: int, mask: str, dtype: str, bac
     bound = forward_bound(q, k, k, sigma=sigma, **options, **order)
     limit = lse_bound(q, k, sigma=sigma, **options, **order)
     assert out.dtype == lse.dtype == dtype
-    # The proven bound is the tolerance; that it is within 2000 roundings of the keys keeps it from being empty.
+    # The proven bound is the tolerance; within 2000 roundings of the keys it is not an empty one.
     assert np.isfinite(bound).all() and bound.max() < 2000 * np.finfo(dtype).eps * abs(k).max()
     assert (abs(out - want["out"]).max(-1) <= bound * SLACK).all()
     assert (abs(lse - want["lse"]) <= limit * SLACK).all()
