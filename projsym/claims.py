@@ -217,8 +217,9 @@ SECOND_HAND = (
         _O,
         ("III.6s", "III.6h"),
         "A measurement that is not ours. It needs a part that had 54 % of the time to lose two products of "
-        "four (D = 256, n = 20). On a CPU a step of the same layer sizes reaches the ratio in no form "
-        "(notebook 11).",
+        "four (D = 256, n = 20). Measured in PyTorch at the same layer sizes (notebook 11): on a CPU no form "
+        "reaches the ratio; on a GPU (H200) the folded form does once the launches of a step are replayed, "
+        "and no form does when Python launches them one by one.",
     ),
     Claim(
         "That ratio of 1.35 is what dropping the value matrix saves.",
@@ -230,10 +231,11 @@ SECOND_HAND = (
         "The projection model is slightly less accurate and converges more slowly.",
         _M,
         ("I.8", "I.8c", "I.8r", "VI.10", "VI.f26"),
-        "At a reduced size with five seeds (notebook 11): tied keys are behind at every epoch, by less than "
-        "noise in the end; tied and normalised ones are plainly worse; the folded form learns faster at "
-        "first and ends level. With heads as wide as the input and W_K of full rank tying takes no function "
-        "away, but descent differs.",
+        "With five seeds (notebook 11). At a reduced size tied keys are behind at every epoch, by less than "
+        "noise in the end if heads are as wide as the input, beyond noise if they share its width; at the "
+        "Keras sizes they are not behind. Tied and normalised ones are worse in all of these; the folded "
+        "form learns faster at first and does not end behind. With heads as wide as the input and W_K of "
+        "full rank tying takes no function away, but descent differs.",
     ),
 )
 

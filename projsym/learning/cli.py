@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,14 @@ core_option = click.option(
     help="What computes attention: the kernels of projsym.torch [default on a CPU], PyTorch's operator "
     "[default on a GPU], or the definition with stored weights. On a CPU the first two are timed anyway.",
 )  # fmt: skip
+precision_option = click.option(
+    "--precision", type=click.Choice(["highest", "high"]), default="highest", show_default=True,
+    help="Of float32 products: full, or TF32 (GPU only).",
+)  # fmt: skip
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1),
+    help="Runs at a time, one thread each; default: all cores, or one on a GPU.",
+)  # fmt: skip
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 
 
@@ -59,22 +66,21 @@ def learn() -> None:
     help="Width of a head: the input's, as in the Keras example, or split among heads.",
 )  # fmt: skip
 @click.option("--sigma", type=click.Choice(["fixed", "learned", "both"]), default="fixed", show_default=True)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at a time, one thread each; default: all cores."
-)
+@jobs_option
 @core_option
 @device_option
+@precision_option
 @work_option
 @out_option
 def translate(
     size: str, steps: int | None, seeds: int | None, epochs: int | None, heads: str, sigma: str,
-    jobs: int | None, core: str | None, device: str, work: Path, out: Path | None,
+    jobs: int | None, core: str | None, device: str, precision: str, work: Path, out: Path | None,
 ) -> None:  # fmt: skip
     """English to Spanish: all forms from equal starts, timed, trained and scored."""
     with _needs_extra():
         from . import experiment, plans, timing
 
-        core = _core(core, device)
+        core = _core(core, device, precision)
         widths: dict[str, tuple[HeadWidth, ...]] = {
             "input": ("input",), "split": ("split",), "both": ("input", "split"),
         }  # fmt: skip
@@ -83,24 +89,24 @@ def translate(
         }  # fmt: skip
         chosen = plans.variants(widths[heads], sigmas[sigma])
         plan = plans.translation_plan(
-            size, seeds=seeds, epochs=epochs, variants=chosen, device=device, core=core
-        )
+            size, seeds=seeds, epochs=epochs, variants=chosen,
+            device=device, core=core, precision=precision,
+        )  # fmt: skip
         sizes = plan.tasks[0][1]
         _say("timing one step of each variant …")
-        workers = jobs or len(os.sched_getaffinity(0))
+        workers = jobs or experiment.default_workers(device)
         threads = None if size == "full" else plan.threads
         begin = time.perf_counter()
         cores = (core,) if device != "cpu" else tuple(dict.fromkeys((core, "projsym", "torch")))
-        rows = timing.time_steps(sizes, chosen, steps or 10, device, threads, cores)
+        rows = timing.time_steps(sizes, chosen, steps or 10, device, threads, cores, precision)
         timed = [row.as_dict() for row in rows]
         data = experiment.describe_data(plan)
         if steps is not None:
             tables = experiment.timing_only(plan, timed, data)
         else:
             seconds = {row.variant: row.step for row in rows if row.core == core}
-            at_once = workers if device == "cpu" else 1
-            expected = plans.estimate(plan, seconds, data["training"], at_once)
-            _say(f"about {expected / 60:.1f} minutes on {at_once} idle cores")
+            expected = plans.estimate(plan, seconds, data["training"], workers)
+            _say(f"about {expected / 60:.1f} minutes, {workers} at a time on idle cores")
             about = {"data": data, "estimated_seconds": expected}
             tables = _run(plan, work, workers, timed, about, data["training"])
         _say(f"{time.perf_counter() - begin:.0f} s in all")
@@ -111,11 +117,10 @@ def translate(
 @click.argument("names", nargs=-1, metavar="[co2 | sunspots]…")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option("--epochs", default=60, show_default=True, type=click.IntRange(min=1))
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at a time, one thread each; default: all cores."
-)
+@jobs_option
 @core_option
 @device_option
+@precision_option
 @work_option
 @out_option
 def series(
@@ -125,20 +130,21 @@ def series(
     jobs: int | None,
     core: str | None,
     device: str,
+    precision: str,
     work: Path,
     out: Path | None,
 ) -> None:
     """Predict the next value of measured series, all forms from equal starts."""
     with _needs_extra():
-        from . import plans
+        from . import experiment, plans
         from .series import SERIES
 
-        core = _core(core, device)
+        core = _core(core, device, precision)
         try:
-            plan = plans.series_plan(names or SERIES, seeds, epochs, device, core)
+            plan = plans.series_plan(names or SERIES, seeds, epochs, device, core, precision)
         except ValueError as e:
             raise click.BadParameter(str(e), param_hint="NAMES") from e
-        tables = _run(plan, work, jobs or len(os.sched_getaffinity(0)), [], {}, None)
+        tables = _run(plan, work, jobs or experiment.default_workers(device), [], {}, None)
     _show(tables, plan.experiment, out or work / "tables")
 
 
@@ -191,7 +197,7 @@ def _needs_extra() -> Iterator[None]:
         raise click.ClickException(str(e)) from e
 
 
-def _core(core: str | None, device: str) -> str:
+def _core(core: str | None, device: str, precision: str) -> str:
     """What computes attention, once the device is checked."""
     import torch
 
@@ -203,6 +209,8 @@ def _core(core: str | None, device: str) -> str:
         raise click.BadParameter(f"{device!r}: allowed are cpu and cuda", param_hint="--device")
     if kind == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("--device cuda: PyTorch sees no GPU here")
+    if kind == "cpu" and precision != "highest":
+        raise click.BadParameter("high is for a GPU; allowed on a CPU is highest", param_hint="--precision")
     if kind == "cuda" and core == "projsym":
         raise click.BadParameter(
             "projsym runs on the CPU; allowed with a GPU are torch and explicit", param_hint="--core"

@@ -12,7 +12,23 @@ from .jobs import Job, Report, run_jobs, task_of
 from .plans import Plan
 from .tables import Tables
 
-__all__ = ["descent_step", "describe_data", "run_plan", "timing_only"]
+__all__ = ["default_workers", "descent_step", "describe_data", "run_plan", "timing_only"]
+
+
+def default_workers(device: str) -> int:
+    """As many jobs at a time as cores, one thread each; on a GPU one, which has it to itself."""
+    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
+
+
+def _environment(device: str) -> dict[str, Any]:
+    """The machine, and the name of the GPU if one is used."""
+    from projsym.bench.environment import environment
+
+    if device == "cpu":
+        return environment()
+    import torch
+
+    return environment() | {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
 
 
 def describe_data(plan: Plan) -> dict[str, int]:
@@ -34,18 +50,17 @@ def run_plan(
 ) -> Tables:
     """Run everything that is not finished in `work` and gather the tables.
 
-    report(steps) is called as steps are done. On a GPU one job at a time.
+    workers: jobs at a time; by default as many as there are cores, on a GPU one. report(steps) is called as
+    steps are done.
     """
-    from projsym.bench.environment import environment
-
-    workers = 1 if plan.device != "cpu" else workers or len(os.sched_getaffinity(0))
+    workers = workers or default_workers(plan.device)
     main, more = plan.jobs(work)
     results = run_jobs(main, workers, report) + run_jobs(more, workers, report)
     described = {
         **(about or {}),
         "plan": plan.described,
         "workers": workers,
-        "environment": environment(),
+        "environment": _environment(plan.device),
         "runs": {job.name: r["extra"] for job, r in zip(main + more, results, strict=True)},
     }
     if more:
@@ -56,9 +71,9 @@ def run_plan(
 
 def timing_only(plan: Plan, timing: Sequence[dict[str, Any]], data: dict[str, int]) -> Tables:
     """Tables of an experiment in which nothing was trained."""
-    from projsym.bench.environment import environment
-
-    about = {"plan": plan.described, "data": data, "environment": environment(), "timing_only": True}
+    about = {
+        "plan": plan.described, "data": data, "environment": _environment(plan.device), "timing_only": True,
+    }  # fmt: skip
     return Tables([], [], list(timing), about)
 
 

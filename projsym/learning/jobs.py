@@ -42,6 +42,7 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     core: str = "torch"
+    precision: str = "highest"
     phase: str = "main"
     origin: Path | None = None
 
@@ -104,7 +105,7 @@ def run_job(job: Job, report: Report | None = None) -> dict[str, Any]:
             report(now - done[0])
             done[0] = now
 
-    run = Run(job.seed, job.epochs, job.learning_rate, job.device, job.threads)
+    run = Run(job.seed, job.epochs, job.learning_rate, job.device, job.threads, job.precision)
     extra: dict[str, Any] = {}
 
     start = None

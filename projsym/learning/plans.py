@@ -35,6 +35,7 @@ class Plan:
     device: str = "cpu"
     threads: int = 1
     core: str = "torch"
+    precision: str = "highest"
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs", "threads"):
@@ -55,6 +56,7 @@ class Plan:
                     job = Job(
                         task, variant, sizes, seed, self.epochs, Path(), self.limit, self.held_out,
                         self.decoded, device=self.device, threads=self.threads, core=self.core,
+                        precision=self.precision,
                     )  # fmt: skip
                     main.append(replace(job, folder=work / self.experiment / job.name))
                     if self.continued and variant.form == "standard" and variant.head_width == "input":
@@ -90,12 +92,29 @@ PLANS: Mapping[str, Plan] = {
 
 
 def translation_plan(name: str, **changes: Any) -> Plan:
-    """A plan of `PLANS` with the fields that are not None replaced."""
-    return replace(PLANS[name], **{k: v for k, v in changes.items() if v is not None})
+    """A plan of `PLANS` with the fields that are not None replaced; its name says which variants, device and
+    precision it has if they are not the usual ones, so that results of one never stand for another."""
+    plan = replace(PLANS[name], **{k: v for k, v in changes.items() if v is not None})
+    marks = []
+    widths, sigmas = {v.head_width for v in plan.variants}, {v.sigma for v in plan.variants}
+    if widths != {"input"}:
+        marks.append("+".join(sorted(widths)))
+    if sigmas != {"fixed"}:
+        marks.append("+".join(sorted(sigmas)))
+    if plan.device != "cpu":
+        marks.append(plan.device.replace(":", ""))
+    if plan.precision != "highest":
+        marks.append(plan.precision)
+    return replace(plan, experiment="-".join([plan.experiment, *marks]))
 
 
 def series_plan(
-    names: Sequence[str], seeds: int, epochs: int, device: str = "cpu", core: str = "torch"
+    names: Sequence[str],
+    seeds: int,
+    epochs: int,
+    device: str = "cpu",
+    core: str = "torch",
+    precision: str = "highest",
 ) -> Plan:
     """Next-step prediction of the series with these names."""
     from .series import SERIES_SIZES
@@ -104,7 +123,7 @@ def series_plan(
     if unknown or not names:
         raise ValueError(refused("names", list(names), f"some of {', '.join(SERIES_SIZES)}"))
     tasks = tuple((name, SERIES_SIZES[name]) for name in names)
-    return Plan("series", tasks, variants(), seeds, epochs, device=device, core=core)
+    return Plan("series", tasks, variants(), seeds, epochs, device=device, core=core, precision=precision)
 
 
 def estimate(plan: Plan, seconds: Mapping[str, float], examples: int, workers: int) -> float:

@@ -54,20 +54,22 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """seed: of the draw, the order and the dropout. threads: of PyTorch on the CPU; sums depend on it."""
+    """seed: of the draw, the order and the dropout. threads: of PyTorch on the CPU; sums depend on it.
+    precision: of float32 products, as in `torch.set_float32_matmul_precision`; "high" is TF32 on a GPU."""
 
     seed: int
     epochs: int
     learning_rate: float = 1e-3
     device: str = "cpu"
     threads: int = 1
+    precision: str = "highest"
 
     @property
     def settings(self) -> dict[str, Any]:
         """What a resumed run must share; not the number of epochs, which may be raised."""
         return {
             "seed": self.seed, "learning_rate": self.learning_rate,
-            "device": self.device, "threads": self.threads,
+            "device": self.device, "threads": self.threads, "precision": self.precision,
         }  # fmt: skip
 
 
@@ -77,9 +79,10 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def optimizer_for(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """RMSprop with Keras' defaults, as in the example."""
-    return torch.optim.RMSprop(model.parameters(), lr=learning_rate, alpha=0.9, eps=1e-7)
+def optimizer_for(model: nn.Module, learning_rate: float, capturable: bool = False) -> torch.optim.Optimizer:
+    """RMSprop with Keras' defaults, as in the example. capturable: in a graph of a GPU's launches."""
+    parameters = model.parameters()
+    return torch.optim.RMSprop(parameters, lr=learning_rate, alpha=0.9, eps=1e-7, capturable=capturable)
 
 
 def fit(
@@ -159,14 +162,18 @@ def _evaluated(task: Task, model: nn.Module) -> Mapping[str, float]:
 
 @contextmanager
 def reproducible(run: Run) -> Iterator[None]:
-    """The run's threads, and on the CPU deterministic algorithms only; everything as before afterwards."""
+    """The run's threads and precision, and on the CPU deterministic algorithms only; everything as before
+    afterwards."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    precision = torch.get_float32_matmul_precision()
     on_cpu = torch.device(run.device).type == "cpu"
     with torch.random.fork_rng():
         try:
             torch.set_num_threads(run.threads)
+            torch.set_float32_matmul_precision(run.precision)
             torch.use_deterministic_algorithms(on_cpu or strict)
             yield
         finally:
             torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
             torch.use_deterministic_algorithms(strict)

@@ -65,7 +65,7 @@ def test_timing_only(tiny: plans.Plan, tmp_path: Path) -> None:
     command += ["--core", "explicit"]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
-    found = load(tmp_path, "translate-quick")
+    found = load(tmp_path, "translate-quick-input+split")
     assert not found.tables.runs and len(found.tables.timing) == 3 * 2 * len(FORMS)
 
 
@@ -112,6 +112,7 @@ def test_a_failing_run_fails_the_command(
     [
         (["translate", "--device", "abacus"], "allowed are cpu and cuda"),
         (["translate", "--seeds", "0"], "x>=1"),
+        (["translate", "--precision", "high"], "allowed on a CPU is highest"),
         (["series", "weather"], "some of co2, sunspots"),
         (["results", ".", "nothing"], "no results of 'nothing'"),
     ],
@@ -133,6 +134,16 @@ def test_results_of_other_settings_are_not_reused(tiny: plans.Plan, tmp_path: Pa
     assert saved["settings"] == job.settings
     longer = jobs.Job(**{**job.__dict__, "epochs": 3})
     assert len(jobs.run_job(longer)["curve"]) == 4
+
+
+def test_a_plan_is_named_after_what_is_unusual_in_it() -> None:
+    def name(**changes: object) -> str:
+        return plans.translation_plan("reduced", **changes).experiment
+
+    assert name() == name(seeds=2, epochs=3, core="explicit") == "translate"
+    assert name(variants=plans.variants(("split",)), device="cuda") == "translate-split-cuda"
+    both = plans.variants(("input",), ("fixed", "learned"))
+    assert name(variants=both, device="cuda:1", precision="high") == "translate-fixed+learned-cuda1-high"
 
 
 def test_the_estimate_counts_every_step() -> None:
