@@ -44,6 +44,8 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
         "nb_execution_mode": "off",
         "nb_ipywidgets_js": {},
         "nb_merge_streams": True,
+        # Tables and formulas in the output of cells, which CommonMark, the default, does not know.
+        "nb_render_markdown_format": "myst",
         "myst_enable_extensions": ["dollarmath", "colon_fence", "attrs_block"],
         "myst_heading_anchors": 3,
         "default_role": "code",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from projsym.claims import Claim
@@ -62,7 +63,25 @@ def bench_page(folder: Path) -> str:
         for path in sorted(day.glob("*.svg")):
             svg = path.read_text(encoding="utf-8")
             parts.append(svg[svg.index("<svg") :].strip())
-        for path in sorted(day.glob("*.txt")):
-            printed = path.read_text(encoding="utf-8").strip()
-            parts += [f"### {path.stem.replace('_', ' ')}", f"```text\n{printed}\n```"]
+        texts = {p: p.read_text(encoding="utf-8").strip() for p in sorted(day.glob("*.txt"))}
+        parts += _taken_with(texts.values())
+        for path, text in texts.items():
+            parts += [f"### {path.stem.replace('_', ' ')}", *_printed(text)]
     return "\n\n".join(parts) + "\n"
+
+
+def _taken_with(texts: Iterable[str]) -> list[str]:
+    """What the files say of the machine before their first empty line, once for all that say the same."""
+    heads = dict.fromkeys(head for text in texts for head, _, rest in [text.partition("\n\n")] if rest)
+    return ["\n".join(f"- {line}" for line in head.splitlines()) for head in heads]
+
+
+def _printed(text: str) -> list[str]:
+    """What a script printed after that: tables in Markdown as tables, everything else letter by letter."""
+    head, _, rest = text.partition("\n\n")
+    parts = []
+    for is_table, lines in groupby((rest or head).splitlines(), lambda line: line.startswith("|")):
+        block = "\n".join(lines).strip("\n")
+        if block:
+            parts.append(block if is_table else f"```text\n{block}\n```")
+    return parts

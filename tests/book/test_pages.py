@@ -98,15 +98,21 @@ def test_bench_page_shows_saved_tables_newest_first(tmp_path: Path) -> None:
         (tmp_path / day / "bench.md").write_text(f"# Kernels {day}\n\n| a |\n|---|\n| 1 |\n")
     (tmp_path / day / "ratio.svg").write_text('<?xml version="1.0"?>\n<svg id="ratio"></svg>\n')
     (tmp_path / day / "call_overhead.txt").write_text("5 µs\n")
+    (tmp_path / day / "layer.txt").write_text("a CPU\nnote: x\n\nfolded  2\n\n| a |\n|---|\n| 1 |\nend\n")
+    (tmp_path / day / "masks.txt").write_text("a CPU\nnote: x\n\nnone  1\n")
     page = bench_page(tmp_path)
     order = [
         "## 2026-02-01-two",
         "### Kernels",
         '<svg id="ratio">',
+        "- a CPU\n- note: x\n",
         "### call overhead\n\n```text\n5 µs\n```",
+        "### layer\n\n```text\nfolded  2\n```\n\n| a |\n|---|\n| 1 |\n\n```text\nend\n```",
+        "### masks\n\n```text\nnone  1\n```",
     ]
     found = [page.index(x) for x in [*order, "## 2026-01-01-one"]]
     assert found == sorted(found) and "<?xml" not in page
+    assert page.count("a CPU") == 1
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:

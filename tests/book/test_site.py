@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_every_link_inside_leads_somewhere(site: Path, pages: dict[Path, Page]) 
             assert target.is_file(), (path.relative_to(site), address)
             if at.fragment and target.suffix == ".html":
                 assert unquote(at.fragment) in pages[target].ids, (path.relative_to(site), address)
+
+
+def test_notebooks_show_tables_and_formulas_of_their_outputs(site: Path) -> None:
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [
+            "".join(o["data"]["text/markdown"])
+            for c in cells
+            for o in c.get("outputs", [])
+            if "text/markdown" in o.get("data", {})
+        ]
+        page = (site / f"notebooks/{path.stem}.html").read_text(encoding="utf-8")
+        tables = sum(len(re.findall(r"^\|(?: *:?-+:? *\|)+$", o, re.MULTILINE)) for o in outputs)
+        shown = len(re.findall(r'<table class="[^"]*docutils', page))
+        assert shown >= tables, (path.name, shown, tables)
+        assert not re.search(r"\|\s*(?:---|—|–)\s*\|", re.sub(r"<pre.*?</pre>", "", page, flags=re.DOTALL)), (
+            path
+        )
+        if any("$" in o for o in outputs):
+            assert "$" not in re.sub(r"<(pre|script|code).*?</\1>", "", page, flags=re.DOTALL), path
 
 
 def test_styles_name_no_other_machine(site: Path) -> None:
