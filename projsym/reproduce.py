@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,9 @@ from projsym.bench.environment import available_cpus
 
 if TYPE_CHECKING:
     from projsym.check import KernelCheck
+    from projsym.compilation import Compilation
+    from projsym.proof.prove import Proof
+    from projsym.proof.theorem import Theorem
 
 Advance = Callable[[str], None]
 
@@ -67,17 +70,18 @@ def reproduce(out: Path, quick: bool = False, quiet: bool = False) -> dict[str, 
     was proved, checked, refuted as claimed or passed its gate.
     """
     from projsym.bench import environment
-    from projsym.codegen.generate import COMMITTED, differences
+    from projsym.codegen.generate import kernels
+    from projsym.compilation import Compilation, for_audit, for_bench, for_check
     from projsym.report import write_report
 
     stages = Stages(quiet)
     data: dict[str, Any] = {"environment": environment()}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(available_cpus(), spawn) as pool:
-        # Of the stages up to here only the tests of the files take as long as the proofs: side by side.
-        different = pool.submit(differences, COMMITTED)
-        data["derive"] = _derive(stages)
-        data["kernels"] = _kernels(stages, pool, different)
+    compilation = Compilation([*for_check(k.name for k in kernels()), *for_audit(), *for_bench()])
+    # Proofs and the comparison of the files, which needs them, take one CPU. The compiler has the others: it
+    # reads committed files, and the comparison decides whether they are those that the theorems give.
+    compilation.start(max(1, available_cpus() - 1))
+    data["derive"] = _derive(stages)
+    data["kernels"] = _kernels(stages, compilation)
     data["audit"] = _audit(stages)
     data["claims"] = _claims(stages)
     data["bench"] = _bench(stages, quick)
@@ -92,9 +96,9 @@ def _derive(stages: Stages) -> list[dict[str, Any]]:
     theorems, refusals = ledger.select()
     proofs, refutations = [], []
     with stages.stage("derive", len(theorems) + len(refusals)) as (advance, entry):
-        for p in ledger.prove_all(theorems):
-            proofs.append(p)
-            advance(p.theorem.id)
+        for t in theorems:
+            proofs.append(_proof(t))
+            advance(t.id)
         for r in ledger.refute_all(refusals):
             refutations.append(r)
             advance(r.refusal.id)
@@ -110,14 +114,25 @@ def _derive(stages: Stages) -> list[dict[str, Any]]:
     return [ledger.proof_json(p) for p in proofs] + [ledger.refusal_json(r) for r in refutations]
 
 
-def _kernels(
-    stages: Stages, pool: ProcessPoolExecutor, differences: Future[list[str]]
-) -> list[dict[str, Any]]:
+def _proof(theorem: Theorem) -> Proof:
+    """The proof, kept for the kernels that cite the theorem; what there is of it if it fails."""
+    from projsym.codegen.kernel import required
+    from projsym.proof.prove import prove
+    from projsym.proof.verdict import ProofError
+
+    try:
+        return required(theorem)
+    except (ProofError, TypeError):  # no hash: the witness of a contraposition is a mapping
+        return prove(theorem)
+
+
+def _kernels(stages: Stages, compilation: Compilation) -> list[dict[str, Any]]:
     from projsym.codegen.exp2 import certificate
-    from projsym.codegen.generate import MANIFEST, kernels
+    from projsym.codegen.generate import COMMITTED, MANIFEST, differences, kernels
+    from projsym.compilation import for_check
 
     with stages.stage("generate", 1) as (advance, entry):
-        different = differences.result()
+        different = differences(COMMITTED)
         advance(MANIFEST)
         entry.update(
             good=not different,
@@ -128,31 +143,33 @@ def _kernels(
         )
     rows: list[dict[str, Any]] = []
     every = kernels()
-    with stages.stage("compile", len(every) * 2) as (advance, entry):
-        seconds = {}
-        wanted = [(kernel.name, dtype) for kernel in every for dtype in ("float32", "float64")]
-        with ThreadPoolExecutor(available_cpus()) as threads:
-            for which, spent in zip(wanted, threads.map(lambda w: _compile(*w), wanted), strict=True):
-                seconds[which] = spent
-                advance(" ".join(which))
-        entry.update(good=True, verdict="checked", detail=f"{len(seconds)} kernels compiled and loaded")
+    with stages.stage("compile", compilation.count) as (advance, entry):
+        before = len(compilation.seconds)
+        compilation.finish(1, lambda: advance(""))
+        entry.update(
+            good=True,
+            verdict="checked",
+            detail=f"{compilation.count} kernels compiled and loaded, {before} of them beside the proofs",
+        )
     with stages.stage("check", len(every) * 4) as (advance, entry):
+        seconds = {(w.kernel, w.dtype): compilation.seconds[w] for w in for_check(k.name for k in every)}
         theorems = {kernel.name: kernel.of.id for kernel in every}
-        pairs = [(*which, backend) for which in wanted for backend in ("c", "numpy")]
-        for c in pool.map(_check, *zip(*pairs, strict=True)):
-            in_c = c.backend == "c"
-            rows.append(
-                c.as_dict()
-                | {
-                    "name": f"{c.kernel} ({c.backend})",
-                    "file": f"{c.kernel}_{c.dtype}.c" if in_c else f"{c.kernel}.py",
-                    "validated": not different,
-                    "theorems": [theorems[c.kernel]],
-                    "exp_error": certificate(c.dtype).total if in_c else None,
-                    "compile_s": seconds[c.kernel, c.dtype] if in_c else None,
-                }
-            )
-            advance(f"{c.kernel} {c.dtype} {c.backend}")
+        pairs = [(*which, backend) for which in seconds for backend in ("c", "numpy")]
+        with ProcessPoolExecutor(available_cpus(), multiprocessing.get_context("spawn")) as pool:
+            for c in pool.map(_check, *zip(*pairs, strict=True)):
+                in_c = c.backend == "c"
+                rows.append(
+                    c.as_dict()
+                    | {
+                        "name": f"{c.kernel} ({c.backend})",
+                        "file": f"{c.kernel}_{c.dtype}.c" if in_c else f"{c.kernel}.py",
+                        "validated": not different,
+                        "theorems": [theorems[c.kernel]],
+                        "exp_error": certificate(c.dtype).total if in_c else None,
+                        "compile_s": seconds[c.kernel, c.dtype] if in_c else None,
+                    }
+                )
+                advance(f"{c.kernel} {c.dtype} {c.backend}")
         worst = max(r["worst_ratio"] for r in rows)
         good = all(r["verdict"] == "checked" for r in rows)
         entry.update(
@@ -161,19 +178,6 @@ def _kernels(
             detail=f"{len(rows)} kernels in the balls of their theorems; worst error {worst:.2f} of bound",
         )
     return rows
-
-
-def _compile(kernel: str, dtype: str) -> float:
-    """Seconds to compile and load for the sizes that the check uses (to load, if it was compiled before)."""
-    from projsym.check import SIZES
-    from projsym.runtime.c_kernel import CKernel
-    from projsym.runtime.manifest import load
-
-    start = time.perf_counter()
-    entry = load()[kernel]
-    for d in dict.fromkeys(d for _, _, d in SIZES):
-        CKernel(entry, dtype, {x.feature: d if x.feature == "d" else d + 1 for x in entry.vectors})
-    return round(time.perf_counter() - start, 3)
 
 
 def _check(name: str, dtype: str, backend: str) -> KernelCheck:

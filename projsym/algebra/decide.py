@@ -13,19 +13,22 @@ from .powers import power
 from .terms import Vector, same_space
 from .theory import ALGEBRA, Theory
 
+Memory = dict[Theory, Normaliser]
+"""Normal forms that are kept from one decision to the next, by theory."""
 
-def residual(left: Any, right: Any, theory: Theory = ALGEBRA) -> Poly:
+
+def residual(left: Any, right: Any, theory: Theory = ALGEBRA, memory: Memory | None = None) -> Poly:
     """A polynomial that vanishes identically when ``left = right`` is decided, denominators cleared.
 
     Zero means: the equation holds for all sizes, dimensions and values at which both sides are defined (no
     denominator zero, logarithms and fractional powers of positive numbers). Not zero means *not decided*:
-    the procedure is sound and not complete.
+    the procedure is sound and not complete. memory: for many decisions about the same subterms.
     """
     if isinstance(left, Vector) != isinstance(right, Vector):
         raise TypeError("an equation needs two scalars or two vectors")
     if isinstance(left, Vector):
         same_space("equation", left, right)
-    nf = Normaliser(theory)
+    nf = Normaliser(theory) if memory is None else memory.setdefault(theory, Normaliser(theory))
     return rational_roots(clear(nf(left) - nf(right)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from projsym.attention import attention
 from projsym.backward import attention_backward
+from projsym.bench.environment import available_cpus
 from projsym.bench.gate import PEER_EXP_ERROR, Agreement
 from projsym.bench.jitted import jax_gradients
 from projsym.bounds_backward import backward_bound
@@ -93,9 +95,13 @@ class GradientGate:
     def __init__(self, g: Array, q: Array, k: Array, v: Array) -> None:
         wide = [x.astype(np.float64) for x in (g, q, k, v)]
         self.reference = dict(zip(_NAMES, whole_arrays(*wide), strict=True))
-        own = backward_bound(*wide, exp_error=PEER_EXP_ERROR["float64"])
-        mine = backward_bound(g, q, k, v)
-        theirs = backward_bound(g, q, k, v, exp_error=PEER_EXP_ERROR[q.dtype.name])
+        cases: list[tuple[list[Array], dict[str, Any]]] = [
+            (wide, {"exp_error": PEER_EXP_ERROR["float64"]}),
+            ([g, q, k, v], {}),
+            ([g, q, k, v], {"exp_error": PEER_EXP_ERROR[q.dtype.name]}),
+        ]
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            own, mine, theirs = pool.map(lambda case: backward_bound(*case[0], **case[1]), cases)
         self.ours = {x: mine[x] + own[x] for x in _NAMES}
         self.peer = {x: theirs[x] + own[x] for x in _NAMES}
 

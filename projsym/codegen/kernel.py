@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 import sympy as sp
@@ -94,7 +94,7 @@ class Built:
         return (self.kernel.of, *[t for t in self.cited if isinstance(t, Theorem)])
 
 
-@lru_cache(maxsize=256)
+@cache
 def required(theorem: Theorem) -> Proof:
     """The proof of a theorem, once a process; ProofError unless it is proved."""
     return require(theorem)
@@ -104,7 +104,8 @@ def resolve(citation: str) -> Theorem | Law:
     """The theorem (proved now) or law that a schedule step cites."""
     if citation in LAWS:
         return LAWS[citation]
-    load()  # a theorem of one's own may be the first that is imported
+    if citation not in REGISTRY:
+        load()  # a theorem of one's own may be the first that is imported
     if citation not in REGISTRY:
         raise ProofError(f"a schedule step cites {citation!r}, which is neither a theorem nor a law")
     required(REGISTRY[citation])

@@ -32,25 +32,60 @@ from .instance import Element, Instance, Vec
 Bound = dict[sp.Symbol, Element]
 
 
-class Evaluator:
-    """Evaluates terms at one instance. `free` gives the set that each free index belongs to.
+class Numbered:
+    """Numbers for subterms, the same for equal ones, so that equality is decided once, not at every use."""
 
-    A sum that occurs again with the same members for its indices is looked up: a mean is in every residual.
+    def __init__(self) -> None:
+        self.numbers: dict[Any, int] = {}
+        self.found: dict[int, tuple[int, tuple[sp.Symbol, ...]]] = {}
+        self.alive: list[Any] = []  # an address names a term as long as that term lives
+        self.sums: dict[int, FiniteSum] = {}
+
+    def __call__(self, e: Any) -> tuple[int, tuple[sp.Symbol, ...]]:
+        """The number of a term, and the symbols in it: the indices that it binds itself included."""
+        found = self.found.get(id(e))
+        if found is None:
+            below = [self(a) for a in e.args]
+            number = self.numbers.setdefault(
+                (type(e), *[n for n, _ in below]) if below else e, len(self.numbers)
+            )
+            own = (e,) if isinstance(e, sp.Symbol) else ()
+            found = self.found[id(e)] = number, own or tuple(dict.fromkeys(i for _, s in below for i in s))
+            self.alive.append(e)
+        return found
+
+    def normaliser(self, e: Softmax) -> FiniteSum:
+        """The sum that a softmax divides by, one term for all uses."""
+        number, _ = self(e)
+        if number not in self.sums:
+            body, j, over, _ = e.args
+            self.sums[number] = FiniteSum(sp.exp(body), j, over)
+        return self.sums[number]
+
+
+class Evaluator:
+    """Evaluates terms at one instance. `free` gives the set that each free index belongs to; `numbered` may
+    be shared by evaluators of the same terms.
+
+    A term that occurs again with the same members for its indices is looked up: a mean is in every residual,
+    and an inner product in every sum that a pair takes part in.
     """
 
-    def __init__(self, instance: Instance, free: dict[sp.Symbol, str]) -> None:
+    def __init__(
+        self, instance: Instance, free: dict[sp.Symbol, str], numbered: Numbered | None = None
+    ) -> None:
         self.instance, self.free = instance, free
+        self.numbered = Numbered() if numbered is None else numbered
         self.known: dict[Any, Any] = {}
-        self.indices: dict[Any, tuple[sp.Symbol, ...]] = {}
 
     def once(self, e: Any, bound: Bound, evaluate: Any) -> Any:
         """``evaluate(e, bound)``, remembered for the members that the bound indices in `e` stand for."""
-        if e not in self.indices:
-            self.indices[e] = tuple(e.free_symbols)
-        key = (e, tuple(bound.get(i) for i in self.indices[e]))
-        if key not in self.known:
-            self.known[key] = evaluate(e, bound)
-        return self.known[key]
+        number, indices = self.numbered(e)
+        key = (number, *[bound.get(i) for i in indices])
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = evaluate(e, bound)
+        return found
 
     def __call__(self, term: Any) -> list[arb]:
         """The value: one ball for a scalar, one for each component of a vector."""
@@ -77,6 +112,9 @@ class Evaluator:
         raise TypeError(f"not an index set: {over!r}")
 
     def scalar(self, e: sp.Expr, bound: Bound) -> arb:
+        return self.once(e, bound, self._scalar)
+
+    def _scalar(self, e: sp.Expr, bound: Bound) -> arb:
         match e:
             case sp.Rational():
                 return arb(fmpq(int(e.p), int(e.q)))
@@ -84,12 +122,6 @@ class Evaluator:
                 return reduce(add, (self.scalar(a, bound) for a in e.args))
             case sp.Mul():
                 return reduce(mul, (self.scalar(a, bound) for a in e.args))
-            case sp.exp():
-                return self.scalar(e.args[0], bound).exp()
-            case sp.log():
-                return self.scalar(e.args[0], bound).log()
-            case sp.Pow():
-                return self._power(self.scalar(e.base, bound), e.exp, bound)
             case sp.Symbol():
                 return self.instance.scalar(e.name, bool(e.is_positive))
             case ScalarElement():
@@ -99,11 +131,17 @@ class Evaluator:
                 pairs = zip(*[self.vector(v, bound) for v in e.args], strict=True)
                 return sum((x * y for x, y in pairs), arb(0))
             case FiniteSum():
-                return self.once(e, bound, self._sum)
+                return self._sum(e, bound)
             case Softmax():
-                body, j, over, at = e.args
-                below = self.once(FiniteSum(sp.exp(body), j, over), bound, self._sum)
+                body, j, _, at = e.args
+                below = self.scalar(self.numbered.normaliser(e), bound)
                 return self.scalar(body, {**bound, j: self.element(at, bound)}).exp() / below
+            case sp.exp():
+                return self.scalar(e.args[0], bound).exp()
+            case sp.log():
+                return self.scalar(e.args[0], bound).log()
+            case sp.Pow():
+                return self._power(self.scalar(e.base, bound), e.exp, bound)
             case sp.Max() | sp.Min():
                 values = [self.scalar(a, bound) for a in e.args]
                 return reduce(arb.max if isinstance(e, sp.Max) else arb.min, values)
@@ -139,6 +177,9 @@ class Evaluator:
         return y if exponent > 0 else 1 / y
 
     def vector(self, v: Vector, bound: Bound) -> Vec:
+        return self.once(v, bound, self._vector)
+
+    def _vector(self, v: Vector, bound: Bound) -> Vec:
         match v:
             case ZeroVector():
                 return [arb(0)] * self.instance.dimension(v.space.name)
@@ -152,7 +193,7 @@ class Evaluator:
                 c = self.scalar(v.args[0], bound)
                 return [c * x for x in self.vector(v.args[1], bound)]
             case VectorSum():
-                return self.once(v, bound, self._vector_sum)
+                return self._vector_sum(v, bound)
             case VectorApply():
                 return self._apply(self.vector(v.args[0], bound), v.args[1], v.args[0].space.name)
         raise TypeError(f"cannot evaluate {type(v).__name__}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from projsym.algebra.decide import residual
+from projsym.algebra.decide import Memory, residual
 from projsym.algebra.theory import ALGEBRA, TheoryError
 
 from . import oracle
@@ -51,7 +51,8 @@ class MutationReport:
     """What became of the mutants of one theorem.
 
     killed: disproved by balls with a witness, and no decision accepted them. equivalent: accepted, and the
-    balls overlap. unknown: neither. unsound: accepted and disproved; must be empty.
+    balls overlap. unknown: neither. unsound: accepted and disproved; must be empty. possible: how many
+    mutants there are, of which these were drawn.
     """
 
     theorem: str
@@ -59,6 +60,7 @@ class MutationReport:
     equivalent: int
     unknown: int
     unsound: tuple[Unsound, ...]
+    possible: int
 
     @property
     def total(self) -> int:
@@ -76,17 +78,20 @@ def mutants(theorem: Theorem) -> Iterator[Mutant]:
                 yield Mutant(theorem, n, edit, term)
 
 
-def accepted(m: Mutant) -> str | None:
-    """What the normal form accepts about a mutant: a step of its line, or the whole statement; else None."""
+def accepted(m: Mutant, memory: Memory | None = None) -> str | None:
+    """What the normal form accepts about a mutant: a step of its line, or the whole statement; else None.
+
+    memory: normal forms of what the mutants of one theorem have in common, which is nearly all of them.
+    """
     for n, step in enumerate(m.steps):
-        if _zero(lambda s=step: step_residual(s)):
+        if _zero(lambda s=step: step_residual(s, memory)):
             return f"the step {'out of' if n else 'into'} line {m.line}"
     given = m.theorem.given
     theory = ALGEBRA
     for h in given:
         theory = theory | h.theory
     left, right = (oracle.unfold(x, given) for x in (m.theorem.first, m.term))
-    return "the statement" if _zero(lambda: residual(left, right, theory)) else None
+    return "the statement" if _zero(lambda: residual(left, right, theory, memory)) else None
 
 
 def _zero(decide: Any) -> bool:
@@ -115,12 +120,13 @@ def kill(theorem: Theorem, limit: int | None = None, seed: int = 0) -> MutationR
     see an unsoundness that no single-node change meets, nor one at which balls of two instances overlap.
     """
     pool = list(mutants(theorem))
+    possible, memory = len(pool), Memory()
     if limit is not None and len(pool) > limit:
         pool = random.Random(f"{seed} {theorem.id}").sample(pool, limit)
     killed = equivalent = unknown = 0
     unsound: list[Unsound] = []
     for m in pool:
-        why, witness = accepted(m), refuted(m)
+        why, witness = accepted(m, memory), refuted(m)
         if why is not None and witness is not None:
             unsound.append(Unsound(m, why, witness))
         elif witness is not None:
@@ -129,4 +135,4 @@ def kill(theorem: Theorem, limit: int | None = None, seed: int = 0) -> MutationR
             equivalent += 1
         else:
             unknown += 1
-    return MutationReport(theorem.id, killed, equivalent, unknown, tuple(unsound))
+    return MutationReport(theorem.id, killed, equivalent, unknown, tuple(unsound), possible)

@@ -12,7 +12,7 @@ from flint import arb, ctx
 from projsym.algebra.scalars import Softmax
 from projsym.algebra.sets import KEYS, IndexSet
 
-from .evaluate import Evaluator
+from .evaluate import Evaluator, Numbered
 from .hypotheses import Defined, Hypothesis
 from .instance import GENERIC, SMALL, Instance, Range, show_value
 from .verdict import Checked, Refuted, Unknown, Witness
@@ -74,8 +74,8 @@ def differ(
     left: Any, right: Any, given: Sequence[Hypothesis], instance: Instance
 ) -> tuple[Witness | None, float]:
     """Both sides at a given instance."""
-    a, b, free = _unfolded(left, right, tuple(given))
-    evaluate = Evaluator(instance, free)
+    a, b, free, numbered = _unfolded(left, right, tuple(given))
+    evaluate = Evaluator(instance, free, numbered)
     u, v = evaluate(a), evaluate(b)
     pairs = list(zip(u, v, strict=True))
     if all(x.is_finite() and y.is_finite() for x, y in pairs):
@@ -86,18 +86,24 @@ def differ(
 
 
 @lru_cache(maxsize=64)
-def _unfolded(left: Any, right: Any, given: tuple[Hypothesis, ...]) -> tuple[Any, Any, dict[sp.Symbol, str]]:
-    """Both sides unfolded and where their free indices belong: the same at every instance."""
+def _unfolded(
+    left: Any, right: Any, given: tuple[Hypothesis, ...]
+) -> tuple[Any, Any, dict[sp.Symbol, str], Numbered]:
+    """Both sides unfolded, where their free indices belong, and numbers: the same at every instance."""
     a, b = unfold(left, given), unfold(right, given)
-    return a, b, free_indices([a, b])
+    return a, b, free_indices([a, b]), Numbered()
 
 
 def unfold(term: Any, given: Iterable[Hypothesis]) -> Any:
     """A term with all definitions among the hypotheses replaced by what they stand for."""
+    return _unfold(term, tuple(h for h in given if isinstance(h, Defined)))
+
+
+@lru_cache(maxsize=64)
+def _unfold(term: Any, given: tuple[Defined, ...]) -> Any:
     for _ in range(3):
         for h in given:
-            if isinstance(h, Defined):
-                term = h.rewrite(term)
+            term = h.rewrite(term)
     return term
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
 from flint import ctx
 
-from projsym.algebra.decide import residual
+from projsym.algebra.decide import Memory, residual
 from projsym.algebra.poly import Poly
 from projsym.algebra.terms import Vector, ZeroVector
 from projsym.algebra.theory import ALGEBRA, Ability, Theory, TheoryError
@@ -150,7 +151,7 @@ def _join(theory: Theory, given: tuple[Hypothesis, ...]) -> Theory:
     return theory
 
 
-def step_residual(step: Step) -> Poly:
+def step_residual(step: Step, memory: Memory | None = None) -> Poly:
     """What the normal form is left with when a step uses all that it cites; zero: the step is decided.
 
     Raises ZeroDivisionError or TheoryError where a side cannot be represented.
@@ -158,7 +159,7 @@ def step_residual(step: Step) -> Poly:
     cited = step.reason.hypotheses
     left, right = (_unfold(x.term, cited) for x in (step.before, step.after))
     theory = step.reason.theory
-    rest = residual(left, right, theory)
+    rest = residual(left, right, theory, memory)
     if rest and step.reason.equation is not None:
         rest = _modulo(left, right, step.reason.equation, cited, theory)
     return rest
@@ -177,6 +178,7 @@ def _prove_step(step: Step, given: tuple[Hypothesis, ...]) -> StepResult:
     return StepResult(step, Refuted(witness) if witness else Unknown(rest.key), spent)
 
 
+@lru_cache(maxsize=64)
 def _unfold(term: Any, cited: tuple[Hypothesis, ...]) -> Any:
     for h in cited:
         term = h.rewrite(term)
