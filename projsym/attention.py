@@ -10,17 +10,19 @@ same for all arrays, and are never converted. Anything that `numpy.asarray` give
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from projsym import masked
+from projsym import masked, narrow
 from projsym.errors import refused
 from projsym.masked import Call
 from projsym.masks import Window
 from projsym.runtime import arguments as check
 from projsym.runtime import plan as plans
+from projsym.runtime import storage
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -119,22 +121,15 @@ def project(
         (out, lse), status = made = plan(given, (parameter,))
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
-    a, b = check.array("q", q, 2), check.array("k", k, 2)
+    a, b = check.array("q", q, 2, narrow=True), check.array("k", k, 2, narrow=True)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
     check.length("q", "k", b, -1, d, f"(..., m, {d})")
     name, parameters, each = projection(a, b, scale, sigma)
     call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths, each)
-    if call.mask is not None and (call.mask.ranges is not None or call.mask.pairs is not None):
-        public = {"q": "q", "k": "k"}
-        out, lse = masked.forward(
-            name, public, call.arrays, parameters, (("d", d),), call.lead, backend, call.mask
-        )
-        return (out, lse) if return_lse else out
-    arrays = dict(call.arrays)
-    if call.mask is not None and call.mask.key_bias is not None:
-        name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
-    out, lse = _run(name, arrays, parameters, (("d", d),), call.lead, backend, return_lse, layout, made)
+    names = {"q": "q", "k": "k"}
+    out, lse = _call(name, names, call, parameters, (("d", d),), backend, return_lse, layout, made)
+    out = storage.tensor(out) if storage.is_tensor(q) else out
     return (out, lse) if return_lse else out
 
 
@@ -255,8 +250,8 @@ def attention(
         (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
-    a, b = check.array("query", query, 2), check.array("key", key, 2)
-    c = check.array("value", value, 2)
+    a, b = check.array("query", query, 2, narrow=True), check.array("key", key, 2, narrow=True)
+    c = check.array("value", value, 2, narrow=True)
     check.same_dtype("query", a, "key", b)
     check.same_dtype("query", a, "value", c)
     d, dv = a.shape[-1], c.shape[-1]
@@ -268,14 +263,11 @@ def attention(
     call = Call.of(
         a, b, c, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
     )
-    if call.mask is None:
-        arrays, lead = call.arrays, call.lead
-        out, lse = _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
-    else:
-        public = {"q": "query", "k": "key", "v": "value"}
-        out, lse = masked.forward(name, public, call.arrays, parameters, sizes, call.lead, backend, call.mask)
+    names = {"q": "query", "k": "key", "v": "value"}
+    out, lse = _call(name, names, call, parameters, sizes, backend, return_lse, layout, made)
     if call.groups is not None:
         out, lse = call.groups.join(out, 2), call.groups.join(lse, 1) if return_lse else lse
+    out = storage.tensor(out) if storage.is_tensor(query) else out
     return (out, lse) if return_lse else out
 
 
@@ -302,6 +294,34 @@ def capped(name: str, softcap: Any, scale: float) -> tuple[str, tuple[float, ...
     if softcap is None:
         return name, (scale,)
     return f"{name}_softcap", (check.real("softcap", softcap, positive=True), scale)
+
+
+def _call(
+    name: str,
+    public: dict[str, str],
+    call: Call,
+    parameters: tuple[float, ...],
+    sizes: masked.Sizes,
+    backend: str | None,
+    return_lse: bool,
+    layout: plans.Key | None,
+    made: plans.Result | None,
+) -> tuple[Array, Array]:
+    """`(out, lse)` of a kernel under the call's mask; `public` and the rest as in `masked.forward`, `_run`."""
+    if storage.narrow(call.arrays["q"].dtype):
+
+        def compute(arrays: dict[str, Array]) -> tuple[Array, Array]:
+            wide = replace(call, arrays=arrays)
+            return _call(name, public, wide, parameters, sizes, backend, return_lse, None, None)
+
+        return narrow.forward(name, call, parameters, sizes, backend, return_lse, layout, made, compute)
+    arrays, lead, mask = call.arrays, call.lead, call.mask
+    projects = "v" not in arrays
+    if mask is not None and not (projects and mask.ranges is None and mask.pairs is None):
+        return masked.forward(name, public, arrays, parameters, sizes, lead, backend, mask)
+    if mask is not None and mask.key_bias is not None:
+        name, arrays = f"{name}_biased", arrays | {"key_bias": mask.key_bias}
+    return _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
 
 
 def _run(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen import c_ranges
-from projsym.codegen.c_names import Names
+from projsym.codegen.c_names import Names, element
 from projsym.codegen.c_pairs import row_key
 from projsym.codegen.c_plan import Nest
 from projsym.codegen.c_text import Text
@@ -217,8 +217,9 @@ class Few:
                 row, _ = row_key(plan, dot)
                 f, scale = plan.vectors[row].feature, scalar(dot.scale, self.names.row_symbol)
                 t(
-                    f"const T *vec_{row} = a->in_{row} + a->at_{row}[h] + i0*a->ld_{row};",
-                    f"STAGE(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
+                    f"const {element(plan.vectors[row])} *vec_{row} = "
+                    f"a->in_{row} + a->at_{row}[h] + i0*a->ld_{row};",
+                    f"{self.names.reader('STAGE')}(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
                     f"for (long x = 0; x < nq*P_{f}; x++) w->row_of_{dot.name}[x] *= (T){scale};",
                 )
             first, last = "begin", "end"
@@ -226,7 +227,7 @@ class Few:
                 first, last = "MOST(begin, seen.first/BLOCK_j*BLOCK_j)", "LEAST(end, seen.last)"
             with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
-                t(f"const T *next = {self._next()};")
+                t(f"const {'void' if self.names.storage else 'T'} *next = {self._next()};")
                 for k in self.names.key_vectors:
                     self._stage(plan.vectors[k])
                 with t.block("for (long r = 0; r < nq; r++)"):
@@ -251,6 +252,14 @@ class Few:
 
     def _stage(self, x: Input) -> None:
         t, k, f = self.text, x.name, x.feature
+        if x.storage:
+            at = f"a->in_{k} + a->at_{k}[h] + j0*a->ld_{k}"
+            t(
+                f"STAGE_STORED(w->stage_{k}, {at}, a->ld_{k}, D_{f}, P_{f}, nk, nk);",
+                f"const T *vec_{k} = w->stage_{k};",
+                f"const long ld_{k} = P_{f};",
+            )
+            return
         t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};", f"long ld_{k} = a->ld_{k};")
         with t.block(f"if (D_{f} % W)"):
             t(

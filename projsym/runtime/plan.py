@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from projsym.runtime import host, manifest
+from projsym.runtime import host, manifest, storage
 from projsym.runtime.layout import Array, Ranges, address, heads, ready, usable
 from projsym.runtime.threads import SMALL, threads_for_call
 
@@ -29,6 +29,10 @@ _memory: Callable[[Any], Any] = (ctypes.c_char * 0).from_buffer
 
 def _copied(x: Array) -> Any:
     return _memory(x.copy(order="C"))
+
+
+def _copied_bits(x: Array) -> Any:
+    return _memory(x.view(np.uint16).copy(order="C"))
 
 
 def _addressed(x: Array) -> Any:
@@ -74,11 +78,12 @@ class Plan:
         words += [None] * len(entry.parameters)
         _, n, m = words[:3]
         first = next(iter(arrays.values()))
-        self._dtype, self.features = first.dtype, first.shape[-1]
-        self._outputs: list[tuple[int, tuple[int, ...] | None]] = []
+        self.features = first.shape[-1]
+        self._outputs: list[tuple[int, tuple[int, ...] | None, np.dtype[Any]]] = []
         for (name, feature), axes in zip(entry.outputs, entry.output_axes, strict=True):
             shape = (*lead, n if axes == "i" else m, *((sizes[feature],) if feature else ()))
-            self._outputs.append((len(words), None if name in skip else shape))
+            dtype = first.dtype if feature else storage.arithmetic(first.dtype)
+            self._outputs.append((len(words), None if name in skip else shape, dtype))
             words.append(None)
         if ranges is not None:
             table, at = heads(ranges[0], lead, 1)
@@ -104,10 +109,10 @@ class Plan:
             words[at] = ctypes.c_double(number)
             at += 1
         outputs: list[Array | None] = []
-        for at, shape in self._outputs:
+        for at, shape, dtype in self._outputs:
             if shape:
-                out = host.empty(shape, self._dtype)
-                words[at] = _memory(out)
+                out = host.empty(shape, dtype)
+                words[at] = _memory(out) if dtype.kind == "f" else _addressed(out)
                 outputs.append(out)
             else:
                 outputs.append(None)
@@ -119,8 +124,9 @@ class Plan:
 def _pointer(x: Array, core: int) -> Callable[[Array], Any]:
     """What makes an argument of arrays like `x`; it keeps a copy alive where one is needed."""
     if not usable(x, core):
-        return _copied
-    return _memory if x.flags.c_contiguous and x.flags.writeable else _addressed
+        return _copied if x.dtype.kind == "f" else _copied_bits
+    # Python's buffers know nothing of types that NumPy has not.
+    return _memory if x.flags.c_contiguous and x.flags.writeable and x.dtype.kind == "f" else _addressed
 
 
 _plans: dict[Key, Plan] = {}
