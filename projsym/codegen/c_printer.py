@@ -14,6 +14,7 @@ from projsym.codegen import c_ranges
 from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_few import PRELUDE as FEW
+from projsym.codegen.c_few import STORED as FEW_STORED
 from projsym.codegen.c_few import Few
 from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
 from projsym.codegen.c_names import Names, element
@@ -113,6 +114,8 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
         parts.define()
         if parts.few:
             t.raw(FEW)
+            if names.storage:
+                t.raw(FEW_STORED)
             t("")
     _structs(names, t, free, parts)
     pairs = Pairs(plan, t, names.key_state)

@@ -106,6 +106,52 @@ INLINE void PACK(T *to, const ELEMENT *from, long ld, const int D, const int B, 
 }
 """
 
+INNER_LANES = """\
+/* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
+   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long rows) {
+  V x[W];
+  for (int l = 0; l < (int)W; l++) {
+    const ELEMENT *at = k + LEAST(l, rows - 1)*ld;
+    V acc[FEW_FEATURES];
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    int a = 0;
+    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
+      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+        acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+      if (a + c*(int)W < P) acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    x[l] = acc[0];
+  }
+  return SUMS_OF_LANES(x);
+}
+"""
+
+WEIGHTED = """\
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values, long ld, const char *next,
+                          long first, long last) {
+  V acc[FEW_FEATURES];
+  UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
+  for (long j = first; j < last; j++) {
+    const V w = SET1(weights[j]);
+    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
+    UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, READU(values + j*ld + c*W), acc[c]);
+  }
+  UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
+}
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld, const int P, const void *next,
+                         long first, long last) {
+  const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
+  for (int c = 0; c < whole; c += FEW_FEATURES)
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+  if (whole < P/(int)W)
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
+                  last);
+}
+"""
+
 
 def plain(text: str) -> str:
     """A text for elements that are of the type of arithmetic."""
@@ -115,7 +161,8 @@ def plain(text: str) -> str:
 
 def stored(text: str) -> str:
     """The same text for elements that are stored as bfloat16."""
-    text = re.sub(r"^(INLINE \w+ \w+)\(", r"\1_STORED(", text, flags=re.MULTILINE)
+    for name in re.findall(r"^INLINE \w+ (\w+)\(", text, flags=re.MULTILINE):
+        text = re.sub(rf"\b{name}\(", f"{name}_STORED(", text)
     text = text.replace("READU(", "WIDEU(").replace("READ(", "WIDE(").replace("ELEMENT", "S")
     return text.replace("ROW(", "WIDE_ROW(")
 

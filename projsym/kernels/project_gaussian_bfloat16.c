@@ -621,6 +621,46 @@ INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld, co
     WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
                   last);
 }
+/* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
+   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+INLINE V INNER_LANES_STORED(const T *q, const S *k, long ld, const int P, long rows) {
+  V x[W];
+  for (int l = 0; l < (int)W; l++) {
+    const S *at = k + LEAST(l, rows - 1)*ld;
+    V acc[FEW_FEATURES];
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    int a = 0;
+    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
+      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+        acc[c] = FMA(WIDEU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+      if (a + c*(int)W < P) acc[c] = FMA(WIDEU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    x[l] = acc[0];
+  }
+  return SUMS_OF_LANES(x);
+}
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
+INLINE void WEIGHTED_ROWS_STORED(const int C, T *sums, const T *weights, const S *values, long ld, const char *next,
+                          long first, long last) {
+  V acc[FEW_FEATURES];
+  UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
+  for (long j = first; j < last; j++) {
+    const V w = SET1(weights[j]);
+    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
+    UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, WIDEU(values + j*ld + c*W), acc[c]);
+  }
+  UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
+}
+INLINE void WEIGHTED_SUM_STORED(T *sums, const T *weights, const S *values, long ld, const int P, const void *next,
+                         long first, long last) {
+  const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
+  for (int c = 0; c < whole; c += FEW_FEATURES)
+    WEIGHTED_ROWS_STORED(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+  if (whole < P/(int)W)
+    WEIGHTED_ROWS_STORED(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
+                  last);
+}
 
 typedef struct {
   long n, m;
@@ -872,15 +912,16 @@ static void project_gaussian_merge(project_gaussian_work *w, const T *from, long
   }
 }
 
-INLINE void project_gaussian_few0(const project_gaussian_args *a, project_gaussian_work *w, const T *vec_k,
-    long ld_k, long h, long i0, long j0, long first, long last, long r) {
+INLINE void project_gaussian_few0(const project_gaussian_args *a, project_gaussian_work *w, const S *raw_k,
+    const T *vec_k, long ld_k, long h, long i0, long j0, long first, long last, long r) {
   V row_m = SET1(w->row_m[r]);
   const T *keys_t0 = a->key_t0 + h*a->m + j0;
   (void)i0, (void)j0, (void)h;
   for (long j = first/W*W; j < last; j += W) {
     const int whole = first <= j && j + W <= last;
     const VI within = LANES_WITHIN(first - j, last - j);
-    const V pair_q_k = INNER_LANES(w->row_of_q_k + r*P_d, vec_k + j*ld_k, ld_k, P_d, last - j);
+    const V pair_q_k = D_d % W ? INNER_LANES(w->row_of_q_k + r*P_d, vec_k + j*ld_k, ld_k, P_d, last - j) :
+        INNER_LANES_STORED(w->row_of_q_k + r*P_d, raw_k + j*a->ld_k, a->ld_k, P_d, last - j);
     const V key_t0 = SOME(keys_t0 + j, last - j);
     const V pair_s = (pair_q_k + key_t0);
     row_m = MAX(row_m, whole ? pair_s : CHOOSE(within, pair_s, SET1(-INFINITY)));
@@ -918,15 +959,16 @@ static void project_gaussian_few(const project_gaussian_args *a, project_gaussia
   for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
     const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
     const void *next = j0 + BLOCK_j < end ? a->in_k + a->at_k[h] + (j0 + BLOCK_j)*a->ld_k : NULL;
-    STAGE_STORED(w->stage_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk, nk);
+    const S *raw_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     const T *vec_k = w->stage_k;
     const long ld_k = P_d;
+    if (D_d % W) STAGE_STORED(w->stage_k, raw_k, a->ld_k, D_d, P_d, nk, nk);
     for (long r = 0; r < nq; r++) {
       const long from = lo ? LEAST(MOST(lo[r] - j0, 0), nk) : 0;
       const long to = lo ? LEAST(MOST(hi[r] - j0, 0), nk) : nk;
       if (from >= to) continue;
       w->row_m_old[r] = w->row_m[r];
-      project_gaussian_few0(a, w, vec_k, ld_k, h, i0, j0, from, to, r);
+      project_gaussian_few0(a, w, raw_k, vec_k, ld_k, h, i0, j0, from, to, r);
       {
         const V row_m = SET1(w->row_m[r]);
         const V row_m_old = SET1(w->row_m_old[r]);
@@ -937,7 +979,9 @@ static void project_gaussian_few(const project_gaussian_args *a, project_gaussia
         }
       }
       project_gaussian_few2(a, w, h, i0, j0, from, to, r);
-      WEIGHTED_SUM(w->sum_s1 + r*P_d, w->pair0 + r*FEW_KEYS, vec_k, ld_k, P_d, next, from, to);
+      if (D_d % W) WEIGHTED_SUM(w->sum_s1 + r*P_d, w->pair0 + r*FEW_KEYS, vec_k, ld_k, P_d, next, from, to);
+          else WEIGHTED_SUM_STORED(w->sum_s1 + r*P_d, w->pair0 + r*FEW_KEYS, raw_k, a->ld_k, P_d, next, from,
+          to);
     }
   }
 }
