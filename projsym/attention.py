@@ -307,7 +307,7 @@ def _call(
     layout: plans.Key | None,
     made: plans.Result | None,
 ) -> tuple[Array, Array]:
-    """`(out, lse)` of a kernel under the call's mask; `public` and the rest as in `masked.forward`, `_run`."""
+    """`(out, lse)` of a kernel under the call's mask; arguments as in `masked.forward` and `_run`."""
     if storage.narrow(call.arrays["q"].dtype):
 
         def compute(arrays: dict[str, Array]) -> tuple[Array, Array]:

@@ -142,7 +142,7 @@ class Call:
 
 def _key_bias(query: str, q: Array, key: str, value: Any, m: int) -> Array:
     """A bias of m keys, checked."""
-    bias = check.numbers("key_bias", value, 1, query, q)
+    bias = check.computed("key_bias", value, 1, query, q)
     check.length(key, "key_bias", bias, -1, m, f"(..., {m})")
     check.bias(bias)
     return bias

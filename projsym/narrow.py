@@ -7,7 +7,7 @@ finite, it is taken; else the call runs on widened copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,22 +31,23 @@ def forward(
     made: plans.Result | None,
     compute: Compute,
 ) -> tuple[Array, Array]:
-    """``(out, lse)`` of kernel `name`: out of the dtype of the queries, lse float32, which may be empty unless
-    asked for.
+    """``(out, lse)`` of kernel `name`: out of the dtype of the queries, lse float32 (perhaps empty unless
+    asked for).
 
     made: what a plan gave already. layout: under which a plan is kept. compute: the same of float32 arrays.
     """
     dtype, mask = call.arrays["q"].dtype, call.mask
     plain = mask is None or (mask.pairs is None and mask.key_bias is None)
     known = f"c/{storage.BFLOAT16}" in manifest.load(manifest.KERNELS)[name].files
+    found: tuple[Sequence[Array | None], int] | None = made
     if made is None and plain and known and all(size for _, size in sizes):
         skip = () if return_lse else ("lse",)
         ranges, key = (None, layout) if mask is None else (mask.ranges, None)
-        made = run(
+        found = run(
             name, call.lead, call.arrays, parameters, storage.BFLOAT16, sizes, backend, skip, ranges, key
         )
-    if made is not None:
-        (out, lse), status = made
+    if found is not None:
+        (out, lse), status = found
         if not status and out is not None and (mask is None or storage.finite(out)):
             return out, np.empty(0, np.float32) if lse is None else lse
     out, lse = compute({x: storage.widened(a) for x, a in call.arrays.items()})

@@ -76,10 +76,11 @@ class Bounded:
             t("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
             for n, entry in enumerate(self.entries):
                 t(f"const double {entry} = a->most[h*{len(self.entries)} + {n}];")
+            norm = self.names.reader("LARGEST_NORM")
             rows = dict.fromkeys(self._vectors(d)[0] for d in self.dots.values())
             for q in rows:
                 t(
-                    f"const double norm_{q} = {self.names.reader('LARGEST_NORM')}(a->in_{q} + a->at_{q}[h] + i0*a->ld_{q}, "
+                    f"const double norm_{q} = {norm}(a->in_{q} + a->at_{q}[h] + i0*a->ld_{q}, "
                     f"a->ld_{q}, D_{self.plan.vectors[q].feature}, nq);"
                 )
             tests = [f"{self._reach(e)} <= {REACH[self.dtype]}" for e in self.exponents]

@@ -189,10 +189,11 @@ class Few:
             for dot in self.names.dots:
                 row, _ = row_key(plan, dot)
                 f, scale = plan.vectors[row].feature, scalar(dot.scale, self.names.row_symbol)
+                stage = self.names.reader("STAGE")
                 t(
                     f"const {element(plan.vectors[row])} *vec_{row} = "
                     f"a->in_{row} + a->at_{row}[h] + i0*a->ld_{row};",
-                    f"{self.names.reader('STAGE')}(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
+                    f"{stage}(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
                     f"for (long x = 0; x < nq*P_{f}; x++) w->row_of_{dot.name}[x] *= (T){scale};",
                 )
             first, last = "begin", "end"
@@ -260,7 +261,9 @@ class Few:
                     sums = f"w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
                     text = f"WEIGHTED_SUM({sums}, vec_{key}, ld_{key}, P_{f}, next, from, to);"
                     if self.plan.vectors[key].storage:
-                        direct = f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, next, from, to);"
+                        direct = (
+                            f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, next, from, to);"
+                        )
                         text = f"if (D_{f} % W) {text} else {direct}"
                     t(text)
 

@@ -44,8 +44,8 @@ def emit_c(
     bounded: the same without its running maximum, for blocks of queries whose scores norms bound.
     parts: the same with the keys in parts, for calls with few queries (`projsym.codegen.c_parts`).
 
-    dtype: "float32" or "float64", of arithmetic and of all arrays but those that the program stores in another
-    type (``S`` below, of vectors, in place of ``T``); parameters are doubles. header: text put before the code.
+    dtype: "float32" or "float64", of arithmetic and of all arrays but vectors that the program stores in
+    another type (``S`` in place of ``T`` below); parameters are doubles. header: text put before the code.
     Compile with ``-O3 -ffp-contract=off -fno-math-errno -std=gnu11 -D D_<feature>=<size>`` for every feature,
     and ``-fopenmp`` for threads.
 

@@ -1,8 +1,9 @@
-"""C of what reads a caller's vectors, whatever type their elements are stored in, and of what stores a result.
+"""C of what reads a caller's vectors, whatever type their elements are stored in.
 
 Each text below is printed for elements of the type of arithmetic `T`, and once more, with names that end in
-``_STORED``, where a program stores vectors as bfloat16: a load then widens, which is exact, and a store rounds
-once. ``READ`` stands for one number, ``READU`` for a vector of them at an address, ``ROW`` for a row of them.
+``_STORED``, where a program stores vectors as bfloat16: a load then widens, which is exact, and a store of a
+result rounds once. ``READ`` stands for one number, ``READU`` for a vector of them at an address, ``ROW`` for
+a row of them.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long ro
 
 WEIGHTED = """\
 /* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values, long ld, const char *next,
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values, long ld, \
+const char *next,
                           long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
@@ -141,7 +143,8 @@ INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT 
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld, const int P, const void *next,
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld, const int P, \
+const void *next,
                          long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)

@@ -73,10 +73,11 @@ class Rows:
             t("const long nv = (nq + W - 1)/W;")
             if plan.pairs.ranged:
                 t(*c_ranges.OPEN)
+            pack = self.names.reader("PACK")
             for dot in self.names.dots:
                 row, _ = row_key(plan, dot)
                 t(
-                    f"{self.names.reader('PACK')}(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
+                    f"{pack}(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
                     f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
                 )
             first, last = self.ends("begin", "end")

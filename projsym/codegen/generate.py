@@ -115,7 +115,9 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "blocks": {f"c/{dtype}": _blocks(x.program) for dtype, x in built.items()}
         | {"numpy": _blocks(array.program)},
         "parts": {
-            f"c/{dtype}": parts_of(x.parts, arithmetic(dtype)) for dtype, x in built.items() if x.parts is not None
+            f"c/{dtype}": parts_of(x.parts, arithmetic(dtype))
+            for dtype, x in built.items()
+            if x.parts is not None
         },
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},

@@ -39,7 +39,7 @@ def provenance(
     ]
     narrow = sorted({x.storage for x in program.inputs if x.storage})
     for storage in narrow:
-        lines.append(f"storage     vectors as {storage}: loads are exact, a result is rounded once, to nearest")
+        lines.append(f"storage     vectors as {storage}: loads are exact, results rounded once, to nearest")
     if dtype is not None:
         k = certificate(dtype)
         lines.append(

@@ -79,8 +79,9 @@ class Validator:
     def stores(self) -> None:
         """All vectors, given or made, are stored in one type, and loads of it are exact."""
         made = [s for s in self.program.statements() if isinstance(s, Output)]
-        found = {x.storage for x in (*self.program.inputs, *made) if x.feature}
-        scalars = {x.storage for x in (*self.program.inputs, *made) if not x.feature}
+        arrays: tuple[Input | Output, ...] = (*self.program.inputs, *made)
+        found = {x.storage for x in arrays if x.feature}
+        scalars = {x.storage for x in arrays if not x.feature}
         if len(found) > 1 or scalars - {""}:
             raise ProofError(f"{self.program.name}: arrays stored as {sorted(found)}, {sorted(scalars)}")
         for storage in found - {""}:

@@ -6,7 +6,7 @@
  * cites       exact widening, IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini, IV.2, IV.2a, IV.1a, IV.1b, IV.1d
  * validated   31 obligations proved: bfloat16: load, digits, bfloat16: load, largest, bfloat16: load, least, s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded bfloat16: load, digits, bounded bfloat16: load, largest, bounded bfloat16: load, least, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output, parts bfloat16: load, digits, parts bfloat16: load, largest, parts bfloat16: load, least, parts s0: entry, parts s0: step, parts s1: entry, parts s1: step, parts s0_all: entry, parts s0_all: merge, parts s1_all: entry, parts s1_all: merge, parts out: output, parts lse: output
  * operations  2 d + 2 d + 2 flops and 1 exp2 per query and key
- * storage     vectors as bfloat16: loads are exact, a result is rounded once, to nearest
+ * storage     vectors as bfloat16: loads are exact, results rounded once, to nearest
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
  */
 /*

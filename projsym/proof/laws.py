@@ -61,7 +61,8 @@ differentiation = _law(
 )
 rows_independent = _law("independence of rows", "what is computed for a query or head uses no other's state")
 exact_widening = _law(
-    "exact widening", "a number of a floating-point format is one of each format of no less precision and range"
+    "exact widening",
+    "a number of a floating-point format is one of each wider format",
 )
 fubini = _law("Fubini", "a finite double sum may be taken in either order", Ability.SUMS)
 

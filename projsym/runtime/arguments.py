@@ -27,8 +27,10 @@ def array(name: str, value: Any, ndim: int, narrow: bool = False) -> Array:
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(refused(name, "a masked array", f"{ALLOWED} (exclude keys by key_bias = -inf)"))
+        if narrow and storage.is_tensor(value):
+            value = storage.bits(name, value)
         try:
-            value = storage.bits(name, value) if narrow and storage.is_tensor(value) else _shared(value)
+            value = _shared(value)
         except (TypeError, ValueError, RuntimeError, BufferError) as e:
             raise TypeError(refused(name, f"{type(value).__name__} ({e})", ALLOWED)) from e
     if value.dtype != FLOAT32 and value.dtype != FLOAT64 and not (narrow and storage.narrow(value.dtype)):
@@ -60,7 +62,7 @@ def same_dtype(first: str, x: Array, name: str, y: Array) -> None:
         raise TypeError(refused(name, given, f"{wanted}, the dtype of {first}"))
 
 
-def numbers(name: str, value: Any, ndim: int, first: str, x: Array) -> Array:
+def computed(name: str, value: Any, ndim: int, first: str, x: Array) -> Array:
     """Numbers of the type that the arrays are computed in whose first is `x`: of its dtype, or for bfloat16
     also float32; bfloat16 numbers are widened by a copy. Raises TypeError or ValueError as `array`."""
     if storage.narrow(x.dtype):
@@ -112,9 +114,9 @@ def bandwidth(value: Any) -> float:
 
 
 def bandwidths(value: Any, q: Array, m: int) -> Array:
-    """`sigma` as an array: one number greater than 0 for each of m keys, of the dtype of q (see `numbers`). Raises TypeError
-    or ValueError."""
-    x = numbers("sigma", value, 1, "q", q)
+    """`sigma` as an array: one number greater than 0 for each of m keys, of the dtype of q, or as
+    `computed` takes it. Raises TypeError or ValueError."""
+    x = computed("sigma", value, 1, "q", q)
     if x.shape[-1] != m:
         allowed = f"shape (..., {m}), one number a key, or a number"
         raise ValueError(refused("sigma", f"shape {x.shape}", allowed))

@@ -16,7 +16,8 @@ from projsym.runtime.storage import BFLOAT16
 class CKernel:
     """Calls the C function; the GIL is released meanwhile.
 
-    entry: which kernel. dtype: "float32" or "float64", or "bfloat16" where the entry has a file for it. sizes: length of each feature, all at least 1.
+    entry: which kernel. dtype: "float32", "float64", or "bfloat16" where the entry has a file for it.
+    sizes: length of each feature, all at least 1.
     tiles: ``-D`` flags of register tiles; None: those that `projsym tune` chose, else the committed ones.
     tools: the compiler; None: `projsym.runtime.compiler.find`.
     Raises CompilerError if there is no compiler, or it fails, or the result cannot be loaded.

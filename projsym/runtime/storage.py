@@ -41,8 +41,8 @@ def is_tensor(value: Any) -> bool:
 
 
 def bits(name: str, value: Any) -> Array:
-    """A bfloat16 tensor of PyTorch as an array of `BITS`, in place. TypeError for one that requires a gradient
-    or is not on the CPU."""
+    """A bfloat16 tensor of PyTorch as an array of `BITS`, in place. TypeError for one that requires a
+    gradient or is not on the CPU."""
     torch = sys.modules["torch"]
     if value.requires_grad or not value.is_cpu or value.layout is not torch.strided:
         given = "one that requires a gradient" if value.requires_grad else f"one on {value.device}"
