@@ -5,6 +5,12 @@ in NumPy without a copy. An argument is read in place, whatever its leading stri
 features are not contiguous, or its rows run backwards or are not aligned. Dtypes are float32 or float64, the
 same for all arrays, and are never converted. Anything that `numpy.asarray` gives as such an array is accepted
 (CPU tensors of PyTorch without a gradient too); results are NumPy arrays.
+
+Queries, keys and values may be bfloat16: arrays of the NumPy extension type of that name, or tensors of
+PyTorch, which make a tensor of the output. All is computed in float32 and the output rounded once, to
+nearest; the log-sum-exp is float32. Numbers of keys and pairs are then bfloat16 or float32; the former are
+copied. With the kernels of NumPy, and options other than is_causal, window, kv_lengths and enable_gqa, so are
+the vectors.
 """
 
 from __future__ import annotations
@@ -98,9 +104,9 @@ def project(
     ``scale <q, k> + key_bias`` or ``-|q - k|^2 / (2 sigma^2) + key_bias``.
     backend: "c", "numpy", or None (C if a compiler works, else NumPy, said once by BackendWarning).
 
-    Returns (..., n, d), and (..., n) with ``return_lse``, of the inputs' dtype. A query that sees no key
-    (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the merge, theorem IV.1. With d = 0 all
-    scores are 0 before the bias.
+    Returns (..., n, d), and (..., n) with ``return_lse``, of the inputs' dtype (the lse of bfloat16:
+    float32). A query that sees no key (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the
+    merge, theorem IV.1. With d = 0 all scores are 0 before the bias.
     Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
     OverflowError if a row cannot be normalised because scores are outside the range of the dtype, or if its
     lse is; CompilerError for backend "c" without a working compiler. With a mask q and k are asked to be
