@@ -117,13 +117,18 @@ def project(
     given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
     options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
     layout, plan, made = None, None, None
-    widths = check.per_key(sigma)
+    widths = sigma is not None and type(sigma) is not float and check.per_key(sigma)
     if attn_mask is None and window is None and kv_lengths is None and is_causal is False and not widths:
         layout, plan = plans.recall(given, options)
     if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
         if key_bias is not None:
             check.bias(given[2])
-        parameter = default_scale(scale, plan.features) if sigma is None else check.bandwidth(sigma)
+        if sigma is None:
+            parameter = plan.scale if scale is None else check.real("scale", scale)
+        elif type(sigma) is float and 0 < sigma < math.inf:
+            parameter = sigma
+        else:
+            parameter = check.bandwidth(sigma)
         (out, lse), status = made = plan(given, (parameter,))
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
@@ -241,19 +246,18 @@ def attention(
     """
     given: tuple[Any, ...] = (query, key, value)
     layout, plan, made = None, None, None
-    biased = attn_mask is not None or key_bias is not None or softcap is not None
-    ranged = window is not None or kv_lengths is not None or past_key is not None or past_value is not None
     if (
-        not biased
-        and not ranged
-        and is_causal is False
-        and enable_gqa is False
+        attn_mask is key_bias is past_key is past_value is kv_lengths is None
+        and softcap is None
+        and window is None
+        and is_causal is enable_gqa is False
         and type(dropout_p) is float
         and not dropout_p
     ):
         layout, plan = plans.recall(given, ("attention", return_lse, backend))
     if plan is not None:
-        (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
+        made = plan(given, (plan.scale if scale is None else check.real("scale", scale),))
+        (out, lse), status = made
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("query", query, 2, narrow=True), check.array("key", key, 2, narrow=True)
