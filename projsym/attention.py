@@ -5,22 +5,30 @@ in NumPy without a copy. An argument is read in place, whatever its leading stri
 features are not contiguous, or its rows run backwards or are not aligned. Dtypes are float32 or float64, the
 same for all arrays, and are never converted. Anything that `numpy.asarray` gives as such an array is accepted
 (CPU tensors of PyTorch without a gradient too); results are NumPy arrays.
+
+Queries, keys and values may be bfloat16: arrays of the NumPy extension type of that name, or tensors of
+PyTorch, which make a tensor of the output. All is computed in float32 and the output rounded once, to
+nearest; the log-sum-exp is float32. Numbers of keys and pairs are then bfloat16 or float32; the former are
+copied. With the kernels of NumPy, and options other than is_causal, window, kv_lengths and enable_gqa, so are
+the vectors.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from projsym import masked
+from projsym import masked, narrow
 from projsym.errors import refused
 from projsym.masked import Call
 from projsym.masks import Window
 from projsym.runtime import arguments as check
 from projsym.runtime import plan as plans
+from projsym.runtime import storage
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -96,9 +104,9 @@ def project(
     ``scale <q, k> + key_bias`` or ``-|q - k|^2 / (2 sigma^2) + key_bias``.
     backend: "c", "numpy", or None (C if a compiler works, else NumPy, said once by BackendWarning).
 
-    Returns (..., n, d), and (..., n) with ``return_lse``, of the inputs' dtype. A query that sees no key
-    (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the merge, theorem IV.1. With d = 0 all
-    scores are 0 before the bias.
+    Returns (..., n, d), and (..., n) with ``return_lse``, of the inputs' dtype (the lse of bfloat16:
+    float32). A query that sees no key (m = 0, or all biases -inf) gets 0 and lse = -inf: the unit of the
+    merge, theorem IV.1. With d = 0 all scores are 0 before the bias.
     Raises TypeError or ValueError naming the argument; ValueError if q or k hold NaN or infinity;
     OverflowError if a row cannot be normalised because scores are outside the range of the dtype, or if its
     lse is; CompilerError for backend "c" without a working compiler. With a mask q and k are asked to be
@@ -109,32 +117,30 @@ def project(
     given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
     options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
     layout, plan, made = None, None, None
-    widths = check.per_key(sigma)
+    widths = sigma is not None and type(sigma) is not float and check.per_key(sigma)
     if attn_mask is None and window is None and kv_lengths is None and is_causal is False and not widths:
         layout, plan = plans.recall(given, options)
     if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
         if key_bias is not None:
             check.bias(given[2])
-        parameter = default_scale(scale, plan.features) if sigma is None else check.bandwidth(sigma)
+        if sigma is None:
+            parameter = plan.scale if scale is None else check.real("scale", scale)
+        elif type(sigma) is float and 0 < sigma < math.inf:
+            parameter = sigma
+        else:
+            parameter = check.bandwidth(sigma)
         (out, lse), status = made = plan(given, (parameter,))
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
-    a, b = check.array("q", q, 2), check.array("k", k, 2)
+    a, b = check.array("q", q, 2, narrow=True), check.array("k", k, 2, narrow=True)
     check.same_dtype("q", a, "k", b)
     d = a.shape[-1]
     check.length("q", "k", b, -1, d, f"(..., m, {d})")
     name, parameters, each = projection(a, b, scale, sigma)
     call = Call.projecting(a, b, attn_mask, is_causal, window, key_bias, kv_lengths, each)
-    if call.mask is not None and (call.mask.ranges is not None or call.mask.pairs is not None):
-        public = {"q": "q", "k": "k"}
-        out, lse = masked.forward(
-            name, public, call.arrays, parameters, (("d", d),), call.lead, backend, call.mask
-        )
-        return (out, lse) if return_lse else out
-    arrays = dict(call.arrays)
-    if call.mask is not None and call.mask.key_bias is not None:
-        name, arrays["key_bias"] = name + "_biased", call.mask.key_bias
-    out, lse = _run(name, arrays, parameters, (("d", d),), call.lead, backend, return_lse, layout, made)
+    names = {"q": "q", "k": "k"}
+    out, lse = _call(name, names, call, parameters, (("d", d),), backend, return_lse, layout, made)
+    out = storage.tensor(out) if storage.is_tensor(q) else out
     return (out, lse) if return_lse else out
 
 
@@ -240,23 +246,22 @@ def attention(
     """
     given: tuple[Any, ...] = (query, key, value)
     layout, plan, made = None, None, None
-    biased = attn_mask is not None or key_bias is not None or softcap is not None
-    ranged = window is not None or kv_lengths is not None or past_key is not None or past_value is not None
     if (
-        not biased
-        and not ranged
-        and is_causal is False
-        and enable_gqa is False
+        attn_mask is key_bias is past_key is past_value is kv_lengths is None
+        and softcap is None
+        and window is None
+        and is_causal is enable_gqa is False
         and type(dropout_p) is float
         and not dropout_p
     ):
         layout, plan = plans.recall(given, ("attention", return_lse, backend))
     if plan is not None:
-        (out, lse), status = made = plan(given, (default_scale(scale, plan.features),))
+        made = plan(given, (plan.scale if scale is None else check.real("scale", scale),))
+        (out, lse), status = made
         if not status:
             return (out, lse) if return_lse else out  # type: ignore[return-value]
-    a, b = check.array("query", query, 2), check.array("key", key, 2)
-    c = check.array("value", value, 2)
+    a, b = check.array("query", query, 2, narrow=True), check.array("key", key, 2, narrow=True)
+    c = check.array("value", value, 2, narrow=True)
     check.same_dtype("query", a, "key", b)
     check.same_dtype("query", a, "value", c)
     d, dv = a.shape[-1], c.shape[-1]
@@ -268,14 +273,11 @@ def attention(
     call = Call.of(
         a, b, c, attn_mask, is_causal, enable_gqa, window, key_bias, past_key, past_value, kv_lengths
     )
-    if call.mask is None:
-        arrays, lead = call.arrays, call.lead
-        out, lse = _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
-    else:
-        public = {"q": "query", "k": "key", "v": "value"}
-        out, lse = masked.forward(name, public, call.arrays, parameters, sizes, call.lead, backend, call.mask)
+    names = {"q": "query", "k": "key", "v": "value"}
+    out, lse = _call(name, names, call, parameters, sizes, backend, return_lse, layout, made)
     if call.groups is not None:
         out, lse = call.groups.join(out, 2), call.groups.join(lse, 1) if return_lse else lse
+    out = storage.tensor(out) if storage.is_tensor(query) else out
     return (out, lse) if return_lse else out
 
 
@@ -302,6 +304,34 @@ def capped(name: str, softcap: Any, scale: float) -> tuple[str, tuple[float, ...
     if softcap is None:
         return name, (scale,)
     return f"{name}_softcap", (check.real("softcap", softcap, positive=True), scale)
+
+
+def _call(
+    name: str,
+    public: dict[str, str],
+    call: Call,
+    parameters: tuple[float, ...],
+    sizes: masked.Sizes,
+    backend: str | None,
+    return_lse: bool,
+    layout: plans.Key | None,
+    made: plans.Result | None,
+) -> tuple[Array, Array]:
+    """`(out, lse)` of a kernel under the call's mask; arguments as in `masked.forward` and `_run`."""
+    if storage.narrow(call.arrays["q"].dtype):
+
+        def compute(arrays: dict[str, Array]) -> tuple[Array, Array]:
+            wide = replace(call, arrays=arrays)
+            return _call(name, public, wide, parameters, sizes, backend, return_lse, None, None)
+
+        return narrow.forward(name, call, parameters, sizes, backend, return_lse, layout, made, compute)
+    arrays, lead, mask = call.arrays, call.lead, call.mask
+    projects = "v" not in arrays
+    if mask is not None and not (projects and mask.ranges is None and mask.pairs is None):
+        return masked.forward(name, public, arrays, parameters, sizes, lead, backend, mask)
+    if mask is not None and mask.key_bias is not None:
+        name, arrays = f"{name}_biased", arrays | {"key_bias": mask.key_bias}
+    return _run(name, arrays, parameters, sizes, lead, backend, return_lse, layout, made)
 
 
 def _run(

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from projsym import masks
 from projsym.masks import Mask
+from projsym.runtime import storage
 
 Array: TypeAlias = NDArray[Any]
 Doubles: TypeAlias = NDArray[np.float64]
@@ -42,6 +43,7 @@ class Kernel:
     tanh_error: float  # absolute
     part: int  # keys in a part that has sums of its own, 0 without parts
     score_depth: int  # additions that a product of a score goes through at most, where the order is not known
+    stored: bool = False  # whether results are rounded once more, to bfloat16
 
     @property
     def parts(self) -> int:
@@ -63,6 +65,24 @@ class Kernel:
         return x / (1 - x) if x < 1 else math.inf
 
 
+def half_ulp(x: Doubles) -> Doubles:
+    """Half a unit in the last place of bfloat16 numbers of at most that magnitude: what rounding to one may
+    be off by. 8 digits; the least unit is that of the subnormal numbers, 2**-133."""
+    exponent = np.maximum(np.frexp(x)[1], -125)
+    found: Doubles = np.where(np.isfinite(x), np.ldexp(1.0, exponent - 9), math.inf)
+    return found
+
+
+def exact(
+    dtype: DTypeLike | None, arrays: Mapping[str, Any]
+) -> tuple[DTypeLike | None, bool, dict[str, Any]]:
+    """The type that a kernel computes in, whether its results are stored as bfloat16, and the arrays with
+    numbers of bfloat16 as float32."""
+    kind: Any = arrays["q"].dtype if dtype is None else dtype
+    narrow = kind == storage.BFLOAT16 if isinstance(kind, str) else storage.narrow(np.dtype(kind))
+    return np.float32 if narrow else dtype, narrow, {x: storage.widened(a, x) for x, a in arrays.items()}
+
+
 def arguments(
     q: Array,
     k: Array,
@@ -80,12 +100,15 @@ def arguments(
     mask: Mapping[str, Any] | None = None,
     part: int | None = None,
     score_depth: int | None = None,
+    stored: bool = False,
 ) -> tuple[Kernel, tuple[int, ...], Mask | None]:
     """The kernel's constants, the broadcast leading shape and the mask, or the errors of `forward_bound`."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
     wider = kind == np.dtype(np.longdouble) and exp_error is not None
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)) and not wider:
-        raise TypeError(f"dtype: got {kind}, allowed are float32 and float64, longdouble with an exp_error")
+        raise TypeError(
+            f"dtype: got {kind}, allowed are float32, float64 and bfloat16, longdouble with an exp_error"
+        )
     arrays = {"q": (q, 2), "k": (k, 2), "v": (v, 2)} | ({} if bias is None else {"key_bias": (bias, 1)})
     if isinstance(sigma, np.ndarray):
         arrays["sigma"] = (sigma, 1)
@@ -126,7 +149,8 @@ def arguments(
     if score_depth is not None and score_depth < 0:
         raise ValueError(f"score_depth: got {score_depth}, allowed are integers >= 0")
     most = max(0, d - 1) if score_depth is None else min(score_depth, max(0, d - 1))
-    kernel = replace(kernel, widths=widths, part=part if part and m > part else 0, score_depth=most)
+    parted = part if part and m > part else 0
+    kernel = replace(kernel, widths=widths, part=parted, score_depth=most, stored=stored)
     return kernel, lead, found
 
 

@@ -65,6 +65,9 @@ or without FMA; the output is the one sum over the other, by division or by the 
 9. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
+10. *bfloat16.* Vectors stored as bfloat16 are widened, which is exact, and all of the above is in float32; a
+   result is then rounded to the nearest bfloat16, which is off by half a unit in the last place of the result
+   at most: of the mean and the bound so far together, or less. The log-sum-exp stays float32.
 
 The bound itself is evaluated in float64. All its terms are non-negative, the longest chain (a product over
 ``d`` features, a sum over ``m`` keys, some fifty operations more) is below 2·10**5 roundings for
@@ -84,7 +87,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from projsym.bound_arguments import Array, Doubles, Kernel, arguments, heads
+from projsym.bound_arguments import Array, Doubles, Kernel, arguments, exact, half_ulp, heads
 from projsym.bound_scores import U64, UNDERFLOW, Rows, row_bounds
 from projsym.bound_sums import sum_errors
 from projsym.masks import Window
@@ -129,8 +132,9 @@ def forward_bound(
         key has its own. Not both.
     key_bias: (..., m), added to the scores in natural units; ``-inf`` hides a key.
     attn_mask, is_causal, window, kv_lengths: as in `projsym.attention`. past: how many keys are past ones.
-    dtype: of the kernel, float32 or float64; by default that of `q`. A long double of more precision than
-        float64 may be given together with `exp_error`.
+    dtype: of the kernel, float32, float64 or "bfloat16" (vectors; computed in float32, whose bound grows by
+        half a unit in the last place of bfloat16 of the result); by default that of `q`. A long double of
+        more precision than float64 may be given together with `exp_error`.
     block: keys in a block, hidden ones counted; at least so many where the order is not known (fewer only in
         the last one).
     depth: additions that an addend of a sum goes through at most; by default `m`, which holds for any order.
@@ -149,10 +153,20 @@ def forward_bound(
     Returns float64 of shape (..., n). Rows that see no key, or all of them when ``m = 0``, have the defined
     output 0 and bound 0. Infinite where a kernel may overflow. The module docstring has the proof.
 
-    Raises TypeError for a type that is not real floating or a kernel type that is not float32/float64;
+    Raises TypeError for a type that is not real floating or a kernel type that is not one of these;
     ValueError for shapes that do not match, values that are not finite, `scale` together with `sigma`, and
     parameters out of range; OverflowError if the scale factor does not fit the kernel's type.
     """
+    given: dict[str, Any] = {
+        "q": q,
+        "k": k,
+        "v": v,
+        "sigma": sigma,
+        "key_bias": key_bias,
+        "attn_mask": attn_mask,
+    }
+    dtype, stored, given = exact(dtype, given)
+    q, k, v, sigma, key_bias, attn_mask = given.values()
     mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
     mask |= {"kv_lengths": kv_lengths, "past": past}
     kernel, lead, shown = arguments(
@@ -172,6 +186,7 @@ def forward_bound(
         mask,
         part,
         score_depth,
+        stored,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
@@ -214,6 +229,9 @@ def lse_bound(
     and for the same without the row's ``-‖q‖²/2σ²``. The kernel's logarithm is assumed to be within 4 units
     of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0.
     """
+    given: dict[str, Any] = {"q": q, "k": k, "sigma": sigma, "key_bias": key_bias, "attn_mask": attn_mask}
+    dtype, _, given = exact(dtype, given)
+    q, k, sigma, key_bias, attn_mask = given.values()
     none = k[..., :0] if k.ndim > 1 else k  # values without features
     mask: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal, "window": window}
     mask |= {"kv_lengths": kv_lengths, "past": past}
@@ -264,7 +282,10 @@ def _mean_bound(rows: Rows, v: Doubles, place: NDArray[np.intp], kernel: Kernel)
     rounding = (1 + kernel.u) ** 2 * (1 + 2 * min(U64, kernel.u)) - 1
     tail = 32 * kernel.floor * keys * (1 + 2 * kernel.blocks) * size
     tail = tail + 16 * kernel.least * (2 * keys + kernel.blocks)
-    bound: Doubles = (moved + quotient + rounding * (mean + quotient) + tail).max(1)
+    error: Doubles = moved + quotient + rounding * (mean + quotient) + tail
+    if kernel.stored:
+        error = error + half_ulp(_SAFETY * (mean + error))
+    bound: Doubles = error.max(1)
     return np.where(rows.fits & bool((size * 4 * keys < kernel.largest).all()), bound, math.inf)
 
 

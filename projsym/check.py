@@ -21,6 +21,7 @@ from projsym.proof.evaluate import Evaluator
 from projsym.proof.instance import SMALL, Instance
 from projsym.proof.oracle import PRECISION, unfold
 from projsym.proof.verdict import ProofError
+from projsym.runtime import storage
 from projsym.runtime.manifest import load
 
 Array = NDArray[Any]
@@ -68,7 +69,13 @@ class KernelCheck:
 def inputs(kernel: str, n: int, m: int, d: int, dtype: str, seed: int = 0) -> dict[str, Any]:
     """Random arguments for a kernel by its manifest: vectors (n, d) or (m, d), biases (m,) and
     bandwidths (m,), parameters, and numbers (n, m) that are added to the scores of pairs.
+
+    For bfloat16 vectors are of `projsym.runtime.storage.BITS`, the other arrays float32.
     """
+    if dtype == storage.BFLOAT16:
+        drawn = inputs(kernel, n, m, d, "float32", seed)
+        vectors = {x.name for x in load()[kernel].inputs if x.feature}
+        return {x: storage.rounded(a, storage.BITS) if x in vectors else a for x, a in drawn.items()}
     rng = np.random.default_rng([seed, n, m, d])
     shape = {"i": n, "j": m}
     out: dict[str, Any] = {}
@@ -156,7 +163,8 @@ def check_kernel(
     Guarantees, for these inputs alone, that the kernel's result is within the reported error of the exact
     value (ball arithmetic, rounded outward). A row that sees no key must be exactly 0 with lse −inf.
     """
-    exp_error = NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None
+    computed = "float32" if dtype == storage.BFLOAT16 else dtype
+    exp_error = NUMPY_EXP_ERROR[computed] if backend == "numpy" else None
     worst = [0.0, 0.0, 0.0, 0.0, 0.0]
     count = 0
     precision, ctx.prec = ctx.prec, PRECISION
@@ -164,6 +172,7 @@ def check_kernel(
         for n, m, d in sizes:
             given = inputs(kernel.name, n, m, d, dtype)
             out, lse = call(kernel.name, given, backend)
+            out, given = storage.widened(out), {x: storage.widened(a) for x, a in given.items()}
             count += 1
             if m == 0:
                 if out.any() or not np.all(lse == -np.inf):
@@ -174,7 +183,7 @@ def check_kernel(
             }
             options |= {"exp_error": exp_error, "dtype": dtype}
             if "cap" in given:
-                error = NUMPY_EXP_ERROR[dtype] if backend == "numpy" else None
+                error = NUMPY_EXP_ERROR[computed] if backend == "numpy" else None
                 options |= {"softcap": given["cap"], "tanh_error": error}
             target = "numpy" if backend == "numpy" else f"c/{dtype}"
             options |= load()[kernel.name].order(target, n, m, max(d, out.shape[-1]))

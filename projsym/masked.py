@@ -18,6 +18,7 @@ from projsym import masks
 from projsym.errors import refused
 from projsym.masks import Groups, Mask
 from projsym.runtime import arguments as check
+from projsym.runtime import storage
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
 
@@ -64,9 +65,12 @@ class Call:
                 raise ValueError(
                     refused("past_key, past_value", "one of them", "both, for every past key has a value")
                 )
-            first = check.array("past_key", past_key, 2)
+            narrow = storage.narrow(query.dtype)
+            first = check.array("past_key", past_key, 2, narrow)
             past = first.shape[-2]
-            value = _joined("past_value", check.array("past_value", past_value, 2), "value", value, past)
+            value = _joined(
+                "past_value", check.array("past_value", past_value, 2, narrow), "value", value, past
+            )
             key = _joined("past_key", first, "key", key, past)
         n, m = query.shape[-2], key.shape[-2]
         shapes = {"query": query.shape[:-2], "key": key.shape[:-2], "value": value.shape[:-2]}
@@ -86,8 +90,8 @@ class Call:
             lead,
             n,
             m,
-            query.dtype,
-            attn_mask=attn_mask,
+            storage.arithmetic(query.dtype),
+            attn_mask=storage.widened(attn_mask, "attn_mask") if storage.narrow(query.dtype) else attn_mask,
             is_causal=is_causal,
             window=window,
             kv_lengths=kv_lengths,
@@ -125,8 +129,8 @@ class Call:
             lead,
             q.shape[-2],
             k.shape[-2],
-            q.dtype,
-            attn_mask=attn_mask,
+            storage.arithmetic(q.dtype),
+            attn_mask=storage.widened(attn_mask, "attn_mask") if storage.narrow(q.dtype) else attn_mask,
             is_causal=is_causal,
             window=window,
             kv_lengths=kv_lengths,
@@ -138,8 +142,7 @@ class Call:
 
 def _key_bias(query: str, q: Array, key: str, value: Any, m: int) -> Array:
     """A bias of m keys, checked."""
-    bias = check.array("key_bias", value, 1)
-    check.same_dtype(query, q, "key_bias", bias)
+    bias = check.computed("key_bias", value, 1, query, q)
     check.length(key, "key_bias", bias, -1, m, f"(..., {m})")
     check.bias(bias)
     return bias

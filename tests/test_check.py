@@ -26,6 +26,9 @@ SIZES = ((2, 0, 7), (1, 1, 7), (3, 9, 5))
         ("project_gaussian_biased", "float64"),
         ("project_bandwidths", "float32"),
         ("project_bandwidths_masked", "float64"),
+        ("attention", "bfloat16"),
+        ("project_dot", "bfloat16"),
+        ("project_gaussian", "bfloat16"),
     ],
 )
 def test_a_kernel_is_within_its_bound(name: str, dtype: str, backend: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from projsym.bench.environment import available_cpus
 from projsym.bounds import forward_bound
+from projsym.runtime import storage
 
 Array: TypeAlias = NDArray[Any]
 T = TypeVar("T")
@@ -50,27 +51,36 @@ class Gate:
     where there is such a type. Cannot see: an error
     below the bound, and input other than this. A weighted mean in base e is within the scope of the bound: it
     has the roundings of the base-two form, less those of ``log2(e)``.
+
+    In bfloat16 ours has the bound of `forward_bound` for that type, computed in float32. A peer may besides
+    round every weight to bfloat16 before it multiplies a value, and the sum of weights may be that of rounded
+    ones or not: its bound grows by a unit roundoff, 2**-8, of ``Σ w_j |v_j|`` and of the mean. A peer that
+    rounds scores does not pass.
     """
 
     def __init__(self, q: Array, k: Array, v: Array, order: Mapping[str, Any] | None = None) -> None:
-        dtype = q.dtype.name
+        dtype = storage.kind(q.dtype)
+        q, k, v = (storage.widened(x) for x in (q, k, v))
         self.reference = reference(q, k, v)
         kind = "longdouble" if self.reference.dtype == np.longdouble else "float64"
         cases: list[dict[str, Any]] = [
             {"dtype": kind, "exp_error": PEER_EXP_ERROR[kind]},
             {"dtype": dtype, **(order or {"block": 1})},
-            {"dtype": dtype, "block": 1, "exp_error": PEER_EXP_ERROR[dtype]},
+            {"dtype": dtype, "block": 1, "exp_error": PEER_EXP_ERROR[q.dtype.name]},
         ]
         with ThreadPoolExecutor(available_cpus()) as pool:
             own, ours, peer = pool.map(lambda case: forward_bound(q, k, v, **case), cases)
         self.ours, self.peer = ours + own, peer + own
+        if dtype == storage.BFLOAT16:
+            sizes = np.abs(self.reference) + reference(q, k, np.abs(v))
+            self.peer = self.peer + (1 + 2.0**-6) * 2.0**-8 * sizes.max(axis=-1).astype(np.float64)
 
     def check(self, out: Array, *, peer: bool) -> Agreement:
         """Compare an output (H, n, d_v) with the reference; NaN anywhere is a disagreement."""
         bound = self.peer if peer else self.ours
         if out.shape != self.reference.shape:
             return Agreement(False, math.inf, float(bound.max()))
-        error = np.abs(out - self.reference).max(axis=-1).astype(np.float64)
+        error = np.abs(storage.widened(out) - self.reference).max(axis=-1).astype(np.float64)
         error = np.where(np.isnan(error), np.inf, error)
         equal = bool((error <= bound).all()) and bool(np.isfinite(bound).all())
         return Agreement(equal, float(error.max()), float(bound.max()))

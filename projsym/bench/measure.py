@@ -18,9 +18,9 @@ from projsym.bench import peers as implementations
 from projsym.bench.environment import available_cpus
 from projsym.bench.gate import Agreement, Gate, kept
 from projsym.bench.peak import fma_peak
-from projsym.bench.rows import SHAPES, Row, Shape
+from projsym.bench.rows import SHAPES, Row, Shape, computed
 from projsym.bench.timing import Times, interleave
-from projsym.runtime import manifest
+from projsym.runtime import manifest, storage
 from projsym.runtime.threads import default_threads, get_num_threads, set_num_threads
 
 Array: TypeAlias = NDArray[Any]
@@ -49,7 +49,8 @@ def run(
     Inputs are standard normal, the same in every run. Ours and the peers use the same number of threads and
     are timed in turns (`interleave`), after `Gate` has passed both outputs; a pair that it did not pass gives
     a row marked "refused: …" without times. Prefill has as many operations with V = K as without, so
-    `project` is compared with the peers' attention on (q, k, k).
+    `project` is compared with the peers' attention on (q, k, k). In bfloat16 the peer is PyTorch, without
+    gradients.
 
     Raises ValueError for a number of threads below 1 or above the CPUs of this process, or for `seconds` that
     is not positive; CompilerError without a C compiler.
@@ -68,10 +69,12 @@ def run(
                 if progress:
                     progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
                 # The rate is the best that is seen all through the run: other load can only lower it.
-                rates[shape.dtype] = max(rates.get(shape.dtype, 0.0), fma_peak(shape.dtype))
+                kind = shape.computed
+                rates[kind] = max(rates.get(kind, 0.0), fma_peak(kind))
                 rows += _compare(kernel, shape, n, (q, k, v), gate, seconds, peers)
-        rows += _gradients(shape, counts, seconds, progress, peers, gates)
-    return [_with_fraction(row, row.threads * rates[row.dtype]) for row in rows]
+        if shape.dtype != storage.BFLOAT16:
+            rows += _gradients(shape, counts, seconds, progress, peers, gates)
+    return [_with_fraction(row, row.threads * rates[computed(row.dtype)]) for row in rows]
 
 
 def _with_fraction(row: Row, rate: float) -> Row:
@@ -124,7 +127,7 @@ def _compare(
     ours: implementations.Call = partial(attention, q, k, v, backend="c")
     if kernel == "project":
         ours = partial(project, q, k, backend="c")
-    found = implementations.available()[0]
+    found = implementations.available(shape.dtype)[0]
     prepared = {x: make(q, k, v, threads) for x, make in found.items() if only is None or x in only}
     with _kernel_threads(threads), implementations.limited(threads):
         own = gate.check(ours(), peer=False)
@@ -171,6 +174,10 @@ def _row(
 
 def _inputs(shape: Shape, kernel: str) -> tuple[Array, Array, Array]:
     heads, n, m, d = shape.sizes
+    if shape.dtype == storage.BFLOAT16:
+        drawn = _inputs(replace(shape, dtype="float32"), kernel)
+        q, k, v = (storage.rounded(x, storage.BITS) for x in drawn)
+        return q, k, v
     rng = np.random.default_rng(SEED)
     dtype: Any = np.float32 if shape.dtype == "float32" else np.float64
     q = rng.standard_normal((heads, n, d), dtype=dtype)

@@ -15,17 +15,21 @@ from threadpoolctl import threadpool_limits
 
 from projsym.bench.gate import softmax_mean
 from projsym.bench.jitted import jax_peer, numba_peer
+from projsym.runtime import storage
 
 Array: TypeAlias = NDArray[Any]
 Call: TypeAlias = Callable[[], Array]
 Prepare: TypeAlias = Callable[[Array, Array, Array, int], Call]
 
 
-def available() -> tuple[dict[str, Prepare], dict[str, str]]:
-    """The peers that can run here, by name, and for each of the others what it lacks."""
+def available(dtype: str = "float32") -> tuple[dict[str, Prepare], dict[str, str]]:
+    """The peers that can run here on arrays of a dtype, by name, and for each of the others what it lacks."""
     peers: dict[str, Prepare] = {}
     missing: dict[str, str] = {}
     for name, (prepare, needs) in _PEERS.items():
+        if dtype == storage.BFLOAT16 and name not in NARROW:
+            missing[name] = f"called with no {dtype} here"
+            continue
         absent = [module for module in needs if importlib.util.find_spec(module) is None]
         if absent:
             missing[name] = f"not installed: {', '.join(absent)} (pip install projsym[compare])"
@@ -56,11 +60,13 @@ def torch_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
     """`torch.nn.functional.scaled_dot_product_attention` on (1, H, n, d), as installed, no gradient."""
     import torch
 
-    inputs = [torch.from_numpy(x)[None] for x in (q, k, v)]
+    inputs = [storage.tensor(x)[None] for x in (q, k, v)]
+    narrow = storage.narrow(q.dtype)
 
     def call() -> Array:
         with torch.inference_mode():
-            out: Array = torch.nn.functional.scaled_dot_product_attention(*inputs)[0].numpy()
+            made = torch.nn.functional.scaled_dot_product_attention(*inputs)[0]
+            out: Array = made.view(torch.int16).numpy().view(storage.BITS) if narrow else made.numpy()
         return out
 
     return call
@@ -137,6 +143,9 @@ _PEERS: dict[str, tuple[Prepare, tuple[str, ...]]] = {
     "jax": (jax_peer, ("jax",)),
     "numba": (numba_peer, ("numba",)),
 }
+
+NARROW = ("torch",)
+"""Those that are called with bfloat16."""
 
 FEW = ("numpy", "torch", "onnxruntime")
 """Those that need no compilation for each shape or dtype: what a short benchmark compares with."""

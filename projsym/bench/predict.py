@@ -13,6 +13,7 @@ from typing import Any
 import sympy as sp
 
 from projsym.bench import backward
+from projsym.bench.rows import computed
 from projsym.codegen.exp2 import coefficients
 
 H, n, m, d = sp.symbols("H n m d", positive=True, integer=True)
@@ -58,7 +59,8 @@ def predict(
     Raises KeyError for a kernel that is not in `FLOPS`.
     """
     values: dict[Any, int] = dict(zip((H, n, m, d), shape, strict=True))
-    values |= {size: 4 if dtype == "float32" else 8, degree: len(coefficients(dtype)) - 1}
+    item = {"bfloat16": 2, "float32": 4, "float64": 8}[dtype]
+    values |= {size: item, degree: len(coefficients(computed(dtype))) - 1}
     flops, exponentials, traffic = (int(table[kernel].subs(values)) for table in (FLOPS, EXPONENTIALS, BYTES))
     arithmetic = flops + 2 * exponentials * int(SLOTS.subs(values))
     return Prediction(flops, exponentials, traffic, max(arithmetic / fma_rate, traffic / bandwidth))

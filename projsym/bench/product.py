@@ -14,7 +14,7 @@ from projsym.bench.environment import environment
 from projsym.bench.measure import Progress, run, thread_counts
 from projsym.bench.peak import fma_peak, read_bandwidth
 from projsym.bench.predict import predict
-from projsym.bench.rows import SHAPES, Row, Shape
+from projsym.bench.rows import SHAPES, Row, Shape, computed
 
 
 def result(
@@ -37,17 +37,19 @@ def result(
         rows += fixed.rows(chosen, counts, seconds, Path(folder))
     if progress:
         progress("gcc and clang")
-    compiled = compilers.compare(chosen, seconds)
+    compiled = compilers.compare([s for s in chosen if s.dtype == s.computed], seconds)
     if progress:
         progress("rates of the machine")
-    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.dtype for s in chosen})}
+    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.computed for s in chosen})}
     bandwidth = {n: read_bandwidth(n) for n in counts}
     return {
         "date": datetime.date.today().isoformat(),
         "environment": environment(),
         "fma_flops_per_s": rates,
         "read_bytes_per_s": {str(n): x for n, x in bandwidth.items()},
-        "rows": [_predicted(row, row.threads * rates[row.dtype], bandwidth[row.threads]) for row in rows],
+        "rows": [
+            _predicted(row, row.threads * rates[computed(row.dtype)], bandwidth[row.threads]) for row in rows
+        ],
         "compilers": compiled,
     }
 

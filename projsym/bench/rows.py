@@ -7,7 +7,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-DTYPES = ("float32", "float64")
+from projsym.runtime.storage import BFLOAT16
+
+DTYPES = ("float32", "float64", "bfloat16")
+
+
+def computed(dtype: str) -> str:
+    """The type that a kernel for arrays of a dtype computes in."""
+    return "float32" if dtype == BFLOAT16 else dtype
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,7 @@ class Shape:
     """Heads, queries, keys and features of one problem; the values have as many features as the keys.
 
     Raises TypeError for a size that is not an integer, ValueError for one below 1 and for a dtype other than
-    float32 and float64.
+    float32, float64 and bfloat16.
     """
 
     heads: int
@@ -32,11 +39,16 @@ class Shape:
             if size < 1:
                 raise ValueError(f"{name}: got {size}, allowed are integers of at least 1")
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype: got {self.dtype!r}, allowed are float32 and float64")
+            raise ValueError(f"dtype: got {self.dtype!r}, allowed are {', '.join(DTYPES)}")
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         return self.heads, self.queries, self.keys, self.features
+
+    @property
+    def computed(self) -> str:
+        """The type of arithmetic."""
+        return computed(self.dtype)
 
     @property
     def flops(self) -> int:
@@ -70,8 +82,10 @@ FULL = (
     *(Shape(2, 512, 512, d, "float64") for d in (32, 128)),
     Shape(32, 1, 8192, 128),
     Shape(8, 1, 32768, 64),
+    Shape(8, 1024, 1024, 64, "bfloat16"),
+    Shape(32, 1, 8192, 128, "bfloat16"),
 )
-"""Every size that there is a target for: other widths, and one query against long keys (decoding)."""
+"""Every size that there is a target for: other widths, one query against long keys (decoding), bfloat16."""
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,17 @@ class Bounded:
     def measure(self) -> None:
         """In the driver, in a parallel region: the magnitudes of every head."""
         t, vectors = self.text, self.plan.vectors
+        norm, largest = self.names.reader("LARGEST_NORM"), self.names.reader("LARGEST")
         t("#pragma omp for schedule(static)")
         with t.block("for (long h = 0; h < (most ? H : 0); h++)"):
             t(f"double *to = most + h*{len(self.entries)};")
             for n, k in enumerate(self.keys):
-                t(f"to[{n}] = LARGEST_NORM(in_{k} + at_{k}[h], ld_{k}, D_{vectors[k].feature}, m);")
+                t(f"to[{n}] = {norm}(in_{k} + at_{k}[h], ld_{k}, D_{vectors[k].feature}, m);")
             for n, s in enumerate(self.scalars, len(self.keys)):
                 at = f"in_{s} + at_{s}[h]" if str(s) in self.plan.scalars else f"key_{s} + h*m"
                 t(f"to[{n}] = LARGEST({at}, 0, m, 1);")
             for n, v in enumerate(dict.fromkeys(self.values), len(self.keys) + len(self.scalars)):
-                t(f"to[{n}] = LARGEST(in_{v} + at_{v}[h], ld_{v}, D_{vectors[v].feature}, m);")
+                t(f"to[{n}] = {largest}(in_{v} + at_{v}[h], ld_{v}, D_{vectors[v].feature}, m);")
 
     def choice(self) -> None:
         """The function of a block of queries that calls the right one of the two."""
@@ -75,10 +76,11 @@ class Bounded:
             t("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
             for n, entry in enumerate(self.entries):
                 t(f"const double {entry} = a->most[h*{len(self.entries)} + {n}];")
+            norm = self.names.reader("LARGEST_NORM")
             rows = dict.fromkeys(self._vectors(d)[0] for d in self.dots.values())
             for q in rows:
                 t(
-                    f"const double norm_{q} = LARGEST_NORM(a->in_{q} + a->at_{q}[h] + i0*a->ld_{q}, "
+                    f"const double norm_{q} = {norm}(a->in_{q} + a->at_{q}[h] + i0*a->ld_{q}, "
                     f"a->ld_{q}, D_{self.plan.vectors[q].feature}, nq);"
                 )
             tests = [f"{self._reach(e)} <= {REACH[self.dtype]}" for e in self.exponents]

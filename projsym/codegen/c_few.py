@@ -11,14 +11,15 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen import c_ranges
-from projsym.codegen.c_names import Names
+from projsym.codegen.c_names import Names, element
 from projsym.codegen.c_pairs import row_key
 from projsym.codegen.c_plan import Nest
+from projsym.codegen.c_reads import INNER_LANES, WEIGHTED, plain, stored
 from projsym.codegen.c_text import Text
 from projsym.codegen.program import Input, Let, Rescale, RunningMax, Sum
 from projsym.codegen.scalar_c import scalar, vector
 
-PRELUDE = """\
+_SUMS = """\
 /* keys of a row of weights, in whole vectors */
 #define FEW_KEYS ((BLOCK_j + W - 1)/W*W)
 _Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
@@ -36,25 +37,9 @@ INLINE V SUMS_OF_LANES(V x[W]) {
   return s;
 }
 #endif
-/* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
-   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
-INLINE V INNER_LANES(const T *q, const T *k, long ld, const int P, long rows) {
-  V x[W];
-  for (int l = 0; l < (int)W; l++) {
-    const T *at = k + LEAST(l, rows - 1)*ld;
-    V acc[FEW_FEATURES];
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
-    int a = 0;
-    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
-      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
-        acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
-      if (a + c*(int)W < P) acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
-    x[l] = acc[0];
-  }
-  return SUMS_OF_LANES(x);
-}
+"""
+
+_LANES = """\
 /* the first numbers of an array as lanes, those from `count` on 0 */
 INLINE V SOME(const T *p, long count) {
   if (count >= W) return LOADU(p);
@@ -88,28 +73,11 @@ INLINE T TOTAL(V x) {
 #endif
 #define LINE 64
 #define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
-                          long first, long last) {
-  V acc[FEW_FEATURES];
-  UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
-  for (long j = first; j < last; j++) {
-    const V w = SET1(weights[j]);
-    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
-    UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, LOADU(values + j*ld + c*W), acc[c]);
-  }
-  UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
-}
-INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld, const int P, const void *next,
-                         long first, long last) {
-  const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
-  for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
-  if (whole < P/(int)W)
-    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
-                  last);
-}
 """
+
+PRELUDE = _SUMS + plain(INNER_LANES) + _LANES + plain(WEIGHTED)
+STORED = stored(INNER_LANES) + stored(WEIGHTED)
+"""What few queries take besides where vectors are stored as bfloat16."""
 
 
 class Few:
@@ -136,6 +104,8 @@ class Few:
         t, dot = self.text, nest.dot
         key = row_key(self.plan, dot)[1] if dot else None
         rows = f", const T *vec_{key}, long ld_{key}" if key else ""
+        if key and self.plan.vectors[key].storage:
+            rows = f", const S *raw_{key}{rows}"
         head = (
             f"INLINE void {self.name}_few{n}(const {self.name}_args *a, {self.name}_work *w{rows}, long h, "
         )
@@ -148,10 +118,13 @@ class Few:
                 )
                 if dot:
                     f = self.plan.vectors[row_key(self.plan, dot)[0]].feature
-                    t(
-                        f"const V pair_{dot.name} = INNER_LANES(w->row_of_{dot.name} + r*P_{f}, "
-                        f"vec_{key} + j*ld_{key}, ld_{key}, P_{f}, last - j);"
-                    )
+                    row = f"w->row_of_{dot.name} + r*P_{f}"
+                    value = f"INNER_LANES({row}, vec_{key} + j*ld_{key}, ld_{key}, P_{f}, last - j)"
+                    if self.plan.vectors[str(key)].storage:
+                        ld = f"a->ld_{key}"
+                        direct = f"INNER_LANES_STORED({row}, raw_{key} + j*{ld}, {ld}, P_{f}, last - j)"
+                        value = f"D_{f} % W ? {value} : {direct}"
+                    t(f"const V pair_{dot.name} = {value};")
                 self._body(nest)
             for s in nest.body:
                 if isinstance(s, RunningMax):
@@ -216,9 +189,11 @@ class Few:
             for dot in self.names.dots:
                 row, _ = row_key(plan, dot)
                 f, scale = plan.vectors[row].feature, scalar(dot.scale, self.names.row_symbol)
+                stage = self.names.reader("STAGE")
                 t(
-                    f"const T *vec_{row} = a->in_{row} + a->at_{row}[h] + i0*a->ld_{row};",
-                    f"STAGE(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
+                    f"const {element(plan.vectors[row])} *vec_{row} = "
+                    f"a->in_{row} + a->at_{row}[h] + i0*a->ld_{row};",
+                    f"{stage}(w->row_of_{dot.name}, vec_{row}, a->ld_{row}, D_{f}, P_{f}, nq, nq);",
                     f"for (long x = 0; x < nq*P_{f}; x++) w->row_of_{dot.name}[x] *= (T){scale};",
                 )
             first, last = "begin", "end"
@@ -226,7 +201,7 @@ class Few:
                 first, last = "MOST(begin, seen.first/BLOCK_j*BLOCK_j)", "LEAST(end, seen.last)"
             with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
-                t(f"const T *next = {self._next()};")
+                t(f"const {'void' if self.names.storage else 'T'} *next = {self._next()};")
                 for k in self.names.key_vectors:
                     self._stage(plan.vectors[k])
                 with t.block("for (long r = 0; r < nq; r++)"):
@@ -251,6 +226,15 @@ class Few:
 
     def _stage(self, x: Input) -> None:
         t, k, f = self.text, x.name, x.feature
+        if x.storage:
+            at = f"a->in_{k} + a->at_{k}[h] + j0*a->ld_{k}"
+            t(
+                f"const S *raw_{k} = {at};",
+                f"const T *vec_{k} = w->stage_{k};",
+                f"const long ld_{k} = P_{f};",
+                f"if (D_{f} % W) STAGE_STORED(w->stage_{k}, raw_{k}, a->ld_{k}, D_{f}, P_{f}, nk, nk);",
+            )
+            return
         t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};", f"long ld_{k} = a->ld_{k};")
         with t.block(f"if (D_{f} % W)"):
             t(
@@ -266,16 +250,22 @@ class Few:
                     t(*(f"w->row_{top.old}[r] = w->row_{top.name}[r];" for top in phase.maxima()))
                     key = row_key(self.plan, phase.dot)[1] if phase.dot else None
                     rows = f", vec_{key}, ld_{key}" if key else ""
+                    if key and self.plan.vectors[key].storage:
+                        rows = f", raw_{key}{rows}"
                     t(f"{self.name}_few{n}(a, w{rows}, h, i0, j0, from, to, r);")
                 case Rescale():
                     self._rescale(phase)
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     f = self.plan.vectors[key].feature
-                    t(
-                        f"WEIGHTED_SUM(w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + "
-                        f"r*FEW_KEYS, vec_{key}, ld_{key}, P_{f}, next, from, to);"
-                    )
+                    sums = f"w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
+                    text = f"WEIGHTED_SUM({sums}, vec_{key}, ld_{key}, P_{f}, next, from, to);"
+                    if self.plan.vectors[key].storage:
+                        direct = (
+                            f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, next, from, to);"
+                        )
+                        text = f"if (D_{f} % W) {text} else {direct}"
+                    t(text)
 
     def _rescale(self, step: Rescale) -> None:
         t = self.text

@@ -12,13 +12,18 @@ import sympy as sp
 from projsym.codegen import c_ranges
 from projsym.codegen.c_pairs import row_key
 from projsym.codegen.c_plan import Nest, Plan
-from projsym.codegen.program import Dot, Let, Output, Sum
+from projsym.codegen.program import Dot, Input, Let, Output, Sum
 from projsym.codegen.scalar_c import scalar
 
 
 def _identifier(name: str) -> None:
     if not (name.isidentifier() and name.isascii()):
         raise ValueError(f"{name!r} is not a C identifier")
+
+
+def element(x: Input | Output) -> str:
+    """The C type of the elements of an argument."""
+    return "S" if x.storage else "T"
 
 
 class Names:
@@ -37,6 +42,7 @@ class Names:
         self.arrays = [x for x in plan.scalars.values() if len(x.axes) == 1]
         self.pairs = [x for x in plan.scalars.values() if x.axes == "ij"]
         self.parameters = [x.name for x in plan.scalars.values() if not x.axes]
+        self.storage = next((x.storage for x in plan.vectors.values() if x.storage), "")
         self.dots = [p.dot for p in plan.phases if isinstance(p, Nest) and p.dot]
         keys = [row_key(plan, d)[1] for d in self.dots]
         self.key_vectors = list(dict.fromkeys([*keys, *(s.vector for s in self.sums.values() if s.vector)]))
@@ -58,17 +64,21 @@ class Names:
         ):
             _identifier(name)
 
+    def reader(self, function: str) -> str:
+        """The name of a function of `projsym.codegen.c_reads` for the vectors of this program."""
+        return f"{function}_STORED" if self.storage else function
+
     def signature(self) -> str:
         """The parameters of the external function."""
         parts = ["long H", "long n", "long m"]
         for x in self.plan.vectors.values():
-            parts += [f"const T *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
+            parts += [f"const {element(x)} *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
         for x in self.arrays:
             parts += [f"const T *in_{x.name}", f"const long *at_{x.name}"]
         for x in self.pairs:
             parts += [f"const T *in_{x.name}", f"const long *at_{x.name}", f"long ld_{x.name}"]
         parts += [f"double par_{p}" for p in self.parameters]
-        parts += [f"T *out_{o.name}" for o in self.every_output]
+        parts += [f"{element(o)} *out_{o.name}" for o in self.every_output]
         return ", ".join([*parts, *(f"const long *{x}" for x in self.ranges), "int threads"])
 
     @property
@@ -117,7 +127,7 @@ class Names:
 
     def inner(self, s: Dot, left: str, right: str, scale: str) -> str:
         """The C of an inner product of two rows at those addresses."""
-        text = f"INNER({left}, {right}, D_{self.plan.vectors[s.left].feature})"
+        text = f"{self.reader('INNER')}({left}, {right}, D_{self.plan.vectors[s.left].feature})"
         return text if s.scale == 1 else f"{scale}*{text}"
 
     def row_value(self, s: Let | Dot) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from projsym.codegen.c_reads import INNER, LARGEST, PACK, STAGE, plain
 from projsym.codegen.exp2 import coefficients
 from projsym.codegen.isa import ISAS, isa_text
 
@@ -38,6 +39,10 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
         lowest="FLT_MAX" if single else "DBL_MAX",
         sqrt="sqrtf" if single else "sqrt",
         horner="\n  ".join(horner),
+        inner=plain(INNER),
+        largest=plain(LARGEST),
+        stage=plain(STAGE),
+        pack=plain(PACK),
     )
 
 
@@ -113,48 +118,14 @@ INLINE V EXP2_SMALL(V x) {{
 #endif
 }}
 
-/* the inner product in double, in eight partial sums */
-INLINE double INNER(const T *a, const T *b, long n) {{
-  double s[8] = {{0}}, rest = 0;
-  long i = 0;
-  for (; i + 8 <= n; i += 8) UNROLL for (int l = 0; l < 8; l++) s[l] += (double)a[i + l]*(double)b[i + l];
-  for (; i < n; i++) rest += (double)a[i]*(double)b[i];
-  return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
-}}
-/* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
+{inner}/* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
 INLINE double GUARDED(double a, double b) {{ return b == 0 ? 0 : a/b; }}
 INLINE double SMAX(double a, double b) {{ return a > b ? a : b; }}
 INLINE long MOST(long a, long b) {{ return a > b ? a : b; }}
 INLINE long LEAST(long a, long b) {{ return a < b ? a : b; }}
 INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
-INLINE double LARGEST(const T *x, long ld, long D, long rows) {{
-  V most = {{0}};
-  double rest = 0;
-  for (long r = 0; r < rows; r++, x += ld) {{
-    long a = 0;
-    for (; a + W <= D; a += W) {{ V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }}
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
-  }}
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
-}}
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
-INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {{
-  double most = 0;
-  for (long r = 0; r < rows; r++, x += ld) {{
-    V s = {{0}};
-    T rest = 0;
-    int a = 0;
-    for (; a + (int)W <= D; a += W) {{ V y = LOADU(x + a); s = FMA(y, y, s); }}
-    for (; a < D; a++) rest += x[a]*x[a];
-    for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
-  }}
-  return sqrt(most + D*(double)NORMAL);
-}}
-
+{largest}
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {{
@@ -210,15 +181,7 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
       case 1: TILE##_1(__VA_ARGS__, v); break; \\
     }} \\
   }}
-/* rows of a matrix, padded with zeros to P features and `all` rows */
-INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long rows, long all) {{
-  for (long r = 0; r < rows; r++) {{
-    memcpy(to + r*P, from + r*ld, D*sizeof(T));
-    if (P > D) memset(to + r*P + D, 0, (P - D)*sizeof(T));
-  }}
-  memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
-}}
-/* x[i][l] = x[l][i] */
+{stage}/* x[i][l] = x[l][i] */
 #ifdef __has_builtin
 #if __has_builtin(__builtin_shufflevector)
 #define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) {{ \\
@@ -230,20 +193,4 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
 INLINE void SHUFFLE(V x[W]) {{ EACH_SWAP(SWAP) }}
 #endif
 #endif
-/* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
-INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {{
-  for (long r = 0; r < rows; r += W) {{
-    long a = 0;
-#ifdef TRANSPOSE
-    for (; a + W <= D; a += W) {{
-      V x[W];
-      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? LOADU(from + (r + l)*ld + a)*scale : (V){{0}};
-      TRANSPOSE(x);
-      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
-    }}
-#endif
-    for (; a < D; a++)
-      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*from[l*ld + a] : 0;
-  }}
-}}
-"""
+{pack}"""

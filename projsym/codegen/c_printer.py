@@ -14,13 +14,15 @@ from projsym.codegen import c_ranges
 from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_few import PRELUDE as FEW
+from projsym.codegen.c_few import STORED as FEW_STORED
 from projsym.codegen.c_few import Few
 from projsym.codegen.c_gradient import CHUNK, PRELUDE, GradientDriver, GradientRows
-from projsym.codegen.c_names import Names
+from projsym.codegen.c_names import Names, element
 from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_parts import Parts
 from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_prelude import prelude
+from projsym.codegen.c_reads import STORED
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS
@@ -42,7 +44,8 @@ def emit_c(
     bounded: the same without its running maximum, for blocks of queries whose scores norms bound.
     parts: the same with the keys in parts, for calls with few queries (`projsym.codegen.c_parts`).
 
-    dtype: "float32" or "float64", of all arrays; parameters are doubles. header: text put before the code.
+    dtype: "float32" or "float64", of arithmetic and of all arrays but vectors that the program stores in
+    another type (``S`` in place of ``T`` below); parameters are doubles. header: text put before the code.
     Compile with ``-O3 -ffp-contract=off -fno-math-errno -std=gnu11 -D D_<feature>=<size>`` for every feature,
     and ``-fopenmp`` for threads.
 
@@ -65,6 +68,8 @@ def emit_c(
     """
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    if program.arithmetic not in ("", dtype):
+        raise ValueError(f"{program.name}: dtype must be {program.arithmetic!r}, got {dtype!r}")
     if parts and not alike(program, parts):
         raise ValueError(f"{parts.name}: the program in parts is not the first one cut into parts")
     return _source(plan(program), plan(bounded) if bounded else None, parts, dtype, header)
@@ -85,6 +90,8 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
     t.raw(header)
     _wider(names, t)
     t.raw(prelude(dtype, p.tiles))
+    if names.storage:
+        t.raw(STORED)
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
@@ -107,6 +114,8 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
         parts.define()
         if parts.few:
             t.raw(FEW)
+            if names.storage:
+                t.raw(FEW_STORED)
             t("")
     _structs(names, t, free, parts)
     pairs = Pairs(plan, t, names.key_state)
@@ -209,12 +218,12 @@ def _structs(names: Names, t: Text, free: Plan | None, parts: Parts | None = Non
     with t.block("typedef struct", f"}} {names.name}_args;"):
         t("long n, m, span;" if names.key_sums else "long n, m;")
         for x in plan.vectors.values():
-            t(f"const T *in_{x.name}; const long *at_{x.name}; long ld_{x.name};")
+            t(f"const {element(x)} *in_{x.name}; const long *at_{x.name}; long ld_{x.name};")
         t(*(f"const T *in_{x.name}; const long *at_{x.name};" for x in names.arrays))
         t(*(f"const T *in_{x.name}; const long *at_{x.name}; long ld_{x.name};" for x in names.pairs))
         t(*(f"double par_{p};" for p in [*names.parameters, *(str(s.name) for s in plan.parameters)]))
         t(*(f"const T *key_{s};" for s in names.key_scalars))
-        t(*(f"T *out_{o.name};" for o in names.every_output))
+        t(*(f"{element(o)} *out_{o.name};" for o in names.every_output))
         t(*(f"const long *{x};" for x in names.ranges))
         if free:
             t("const double *most;")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen import c_ranges
-from projsym.codegen.c_names import Names
+from projsym.codegen.c_names import Names, element
 from projsym.codegen.c_pairs import Pairs, row_key
 from projsym.codegen.c_text import Text
 from projsym.codegen.program import Input, Let, Output, RunningMax
@@ -42,7 +42,8 @@ class Rows:
         t("const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;")
         for x in self.plan.vectors.values():
             if x.axes == "i":
-                t(f"const T *vec_{x.name} = a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name};")
+                at = f"a->in_{x.name} + a->at_{x.name}[h] + i0*a->ld_{x.name}"
+                t(f"const {element(x)} *vec_{x.name} = {at};")
                 t(f"(void)vec_{x.name};")
 
     def enter_block(self, own: str) -> None:
@@ -72,10 +73,11 @@ class Rows:
             t("const long nv = (nq + W - 1)/W;")
             if plan.pairs.ranged:
                 t(*c_ranges.OPEN)
+            pack = self.names.reader("PACK")
             for dot in self.names.dots:
                 row, _ = row_key(plan, dot)
                 t(
-                    f"PACK(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
+                    f"{pack}(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
                     f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
                 )
             first, last = self.ends("begin", "end")
@@ -113,8 +115,16 @@ class Rows:
         return f"MOST({begin}, seen.first/BLOCK_j*BLOCK_j)", f"LEAST({end}, seen.last)"
 
     def stage(self, x: Input) -> None:
-        """Key rows of one block, copied only where they are not whole vectors, or fewer than one tile."""
+        """Key rows of one block, copied only where they are not whole vectors, or fewer than one tile, or
+        stored in another type."""
         t, k, f = self.text, x.name, x.feature
+        if x.storage:
+            at = f"a->in_{k} + a->at_{k}[h] + j0*a->ld_{k}"
+            t(
+                f"STAGE_STORED(w->stage_{k}, {at}, a->ld_{k}, D_{f}, P_{f}, nk, MOST(nk, TILE_KEYS));",
+                f"const T *vec_{k} = w->stage_{k};",
+            )
+            return
         t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};")
         with t.block(f"if (D_{f} % W || a->ld_{k} != D_{f} || nk < TILE_KEYS)"):
             t(
@@ -189,10 +199,10 @@ class Rows:
             t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->n + i0 + r] = (T)({' + '.join(values)});")
             return
         f, terms = o.feature, []
-        check = ""
+        check, value = "", "y" if o.storage else "to[x]"
         if self.shared(o):
             t(f"I nan_{o.name} = 0;")
-            check = f", nan_{o.name} |= to[x] != to[x]"
+            check = f", nan_{o.name} |= {value} != {value}"
         with t.block(""):
             for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
                 t(f"const T c{n} = (T){value};")
@@ -200,7 +210,8 @@ class Rows:
                 terms.append(
                     f"c{n}*" + (x if vector in self.names.sums else f"vec_{vector}[r*a->ld_{vector} + x]")
                 )
-            t(
-                f"T *to = a->out_{o.name} + ((h*a->n + i0) + r)*D_{f};",
-                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)}{check};",
-            )
+            t(f"{element(o)} *to = a->out_{o.name} + ((h*a->n + i0) + r)*D_{f};")
+            store = f"to[x] = {' + '.join(terms)}{check};"
+            if o.storage:
+                store = f"{{ const T y = {' + '.join(terms)}; to[x] = NARROW(y){check}; }}"
+            t(f"for (long x = 0; x < D_{f}; x++) {store}")

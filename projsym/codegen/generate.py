@@ -19,11 +19,14 @@ from .kernel import Built, Kernel, operations
 from .layer_generate import layer_files
 from .layer_kernel import BuiltLayer, layer_kernels
 from .numpy_printer import emit_numpy
+from .pass_stored import arithmetic
 from .pass_tree import pair_loop
 from .program import Loop, Node, Output, Program
 from .provenance import GENERATOR, provenance
 
 DTYPES = ("float32", "float64")
+NARROW = {"bfloat16": ("attention", "project_dot", "project_gaussian")}
+"""By storage type, the kernels that have a file for it; calls of others widen their arrays first."""
 TARGETS = ("c", "numpy")
 COMMITTED = Path(__file__).resolve().parent.parent / "kernels"
 MANIFEST = "manifest.json"
@@ -57,15 +60,16 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
     entries: dict[str, Any] = {}
     everything: list[Built] = []
     for kernel in (*kernels(), *gradient_kernels()):
-        built = {dtype: kernel.build(dtype) for dtype in DTYPES}
+        narrow = [dtype for dtype, names in NARROW.items() if kernel.name in names]
+        built = {dtype: kernel.build(dtype) for dtype in (*DTYPES, *narrow)}
         array = kernel.build("float32", "numpy")
         everything += [*built.values(), array]
-        names = {f"c/{dtype}": f"{kernel.name}_{dtype}.c" for dtype in DTYPES}
+        names = {f"c/{dtype}": f"{kernel.name}_{dtype}.c" for dtype in built}
         names["numpy"] = f"{kernel.name}.py"
         if "c" in targets:
             for dtype, b in built.items():
                 files[names[f"c/{dtype}"]] = _comment(header(b)) + emit_c(
-                    b.program, dtype, bounded=b.bounded, parts=b.parts
+                    b.program, arithmetic(dtype), bounded=b.bounded, parts=b.parts
                 )
         if "numpy" in targets:
             files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
@@ -85,7 +89,7 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
 def header(b: Built, c: bool = True) -> str:
     """The provenance of a kernel: theorem, hypotheses, certified exponential, operations, proof, program."""
     return provenance(
-        b.kernel, b.cited, b.obligations, operations(b.program), b.program, b.dtype if c else None
+        b.kernel, b.cited, b.obligations, operations(b.program), b.program, arithmetic(b.dtype) if c else None
     )
 
 
@@ -111,7 +115,9 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "blocks": {f"c/{dtype}": _blocks(x.program) for dtype, x in built.items()}
         | {"numpy": _blocks(array.program)},
         "parts": {
-            f"c/{dtype}": parts_of(x.parts, dtype) for dtype, x in built.items() if x.parts is not None
+            f"c/{dtype}": parts_of(x.parts, arithmetic(dtype))
+            for dtype, x in built.items()
+            if x.parts is not None
         },
         "files": names,
         "exp_error": {dtype: certificate(dtype).total for dtype in DTYPES},

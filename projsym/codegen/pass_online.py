@@ -127,7 +127,7 @@ def online(program: Program) -> Program:
             if gain is None:
                 raise ValueError(f"online: the term {c} of {node.name} changes when all scores shift")
             terms.append((c + gain, vector))
-        return Output(node.name, tuple(terms), node.feature)
+        return replace(node, terms=tuple(terms))
 
     changed = rebuild(program.body, loop, (replace(loop, body=tuple(body)),))
     return program.with_(body=map_nodes(changed, adapt))

@@ -36,11 +36,13 @@ class Input:
     one per pair (a scalar).
     feature: the name of its feature dimension for a vector (vectors that meet in an inner product share
     one), ``""`` for a scalar.
+    storage: the type that its elements are stored in, ``""`` for that of arithmetic. A load converts.
     """
 
     name: str
     axes: str
     feature: str = ""
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,14 @@ class Output:
     the symbol of a vector :class:`Sum`, the name of a vector of that axis, or None in a scalar output.
     A coefficient that divides by a sum is 0 where that sum is 0: a row without keys is the unit of the
     merge monoid (its log is minus infinity).
+    storage: as of an `Input`; a store rounds, once.
     """
 
     name: str
     terms: tuple[tuple[sp.Expr, sp.Symbol | str | None], ...]
     feature: str = ""
     axes: str = "i"
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class Program:
 
     blocks: pairs (features, keys), ascending: where the widest feature has more than so many numbers, a
     block of the loop over pairs has so many keys instead. few: up to so many queries of a call a printer may
-    take one by one.
+    take one by one. arithmetic: the type of all values, where some are stored in another.
     """
 
     name: str
@@ -171,6 +175,7 @@ class Program:
     log: tuple[str, ...] = ()
     blocks: tuple[tuple[int, int], ...] = ()
     few: int = 0
+    arithmetic: str = ""
 
     def statements(self) -> Iterator[Statement]:
         """Every statement, in textual order."""
@@ -215,7 +220,8 @@ def _leaves(body: tuple[Node, ...]) -> Iterator[Statement]:
 
 def _input(x: Input) -> str:
     axes = f"[{x.axes}]" if x.axes else ""
-    return f"{x.name}{axes}" + (f": {x.feature}" if x.feature else "")
+    stored = f" of {x.storage}" if x.storage else ""
+    return f"{x.name}{axes}" + (f": {x.feature}" if x.feature else "") + stored
 
 
 def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
@@ -242,7 +248,8 @@ def _show(body: tuple[Node, ...], depth: int, lines: list[str]) -> None:
                 lines.append(f"{pad}{name} += {'' if factor == 1 else f'{factor} * '}{state}")
             case Output(name, terms):
                 text = " + ".join(f"({c})" + (f" * {v}" if v is not None else "") for c, v in terms)
-                lines.append(f"{pad}{name}[{node.axes}] = {text}")
+                stored = f"{node.storage} of " if node.storage else ""
+                lines.append(f"{pad}{name}[{node.axes}] = {stored}{text}")
 
 
 __all__ = [

@@ -24,7 +24,8 @@ def provenance(
     program: Program,
     dtype: str | None,
 ) -> str:
-    """Theorem, hypotheses, citations, proof, operations; for C, of `dtype`, the certified functions too."""
+    """Theorem, hypotheses, citations, proof, operations; for C, computing in `dtype`, the certified functions
+    too."""
     theorem = kernel.of
     hypotheses = [h.statement for h in theorem.assumptions]
     lines = [
@@ -36,6 +37,9 @@ def provenance(
         f"validated   {len(obligations)} obligations proved: {', '.join(o.name for o in obligations)}",
         f"operations  {operations}",
     ]
+    narrow = sorted({x.storage for x in program.inputs if x.storage})
+    for storage in narrow:
+        lines.append(f"storage     vectors as {storage}: loads are exact, results rounded once, to nearest")
     if dtype is not None:
         k = certificate(dtype)
         lines.append(

@@ -9,6 +9,8 @@ import sympy as sp
 
 from projsym import schedules
 from projsym.codegen import passes
+from projsym.codegen.pass_stored import ARITHMETIC, arithmetic
+from projsym.codegen.pass_stored import stored as stored_vectors
 from projsym.codegen.pass_tree import pair_loop
 from projsym.codegen.program import Let, Program
 
@@ -61,6 +63,12 @@ def block(axis: str, size: int, wide: tuple[tuple[int, int], ...] = ()) -> Step:
     return Step(text, (law,), lambda p: passes.block(p, axis, size, wide))
 
 
+def stored(storage: str, computed: str) -> Step:
+    """Vectors stored in a narrower type."""
+    text = f"vectors stored as {storage}, values {computed}"
+    return Step(text, ("exact widening",), lambda p: stored_vectors(p, storage, computed))
+
+
 def parts(size: int, few: int = 0) -> Step:
     """The keys in parts that threads may share, merged in order."""
     text = f"keys in parts of {size}, merged"
@@ -99,11 +107,15 @@ NUMPY_BLOCKS = (1024, 512)
 
 
 def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
-    """The measured choice for `dtype` ("float32" or "float64") and `target` ("c" or "numpy").
+    """The measured choice for `dtype` ("float32", "float64" or "bfloat16") and `target` ("c" or "numpy").
+
+    A kernel of bfloat16 is that of float32 with its vectors stored as bfloat16.
 
     Other block sizes and tiles give the same values up to rounding. The running
     maximum is used wherever it is legal: it is safe for every input.
     """
+    if dtype in ARITHMETIC:
+        return [stored(dtype, arithmetic(dtype)), *default(program, arithmetic(dtype), target)]
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     steps: list[Step] = []
@@ -162,7 +174,7 @@ def in_parts(program: Program, dtype: str, steps: Sequence[Step]) -> list[Step] 
     None if its blocks of keys do not fill the parts of the table.
     """
     sizes = [pair_loop(program).block, *(keys for _, keys in program.blocks)]
-    blocks = schedules.load().blocks["forward", dtype]
+    blocks = schedules.load().blocks["forward", arithmetic(dtype)]
     if not blocks.parts or not all(size and blocks.parts % size == 0 for size in sizes):
         return None
     return [*steps, parts(blocks.parts, blocks.few)]

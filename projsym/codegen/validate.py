@@ -10,7 +10,10 @@ loop and every output, whatever passes produced the program:
 * *step*: one more block B takes the state of I to the state of I ⊔ B, for any old and new maximum;
 * *merge*, in a loop over parts: the state of I and that of a part P, from the empty one on, give that of
   I ⊔ P, for any maxima of the two;
-* *output*: from the state of all keys, for any maximum, each output is the specified term.
+* *output*: from the state of all keys, for any maximum, each output is the specified term;
+* *load*, where vectors are stored in another type than that of arithmetic (then all of them are): no number
+  of that type has more digits or a wider range, so that what a load gives is the number that was stored. A
+  store rounds, and what the output's equation says holds before that.
 
 What it guarantees: the algebra of the tree that the printers print, for every size. What it cannot see: a
 printer that prints something else than the tree, rounding, and the compiler; for those the kernels are run
@@ -32,6 +35,7 @@ from projsym.derivations.notation import unit
 from projsym.proof.prove import decide
 from projsym.proof.verdict import ProofError, Proved, Verdict
 
+from .pass_stored import FORMATS
 from .program import Add, Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum
 
 Value = Callable[[Any], Any]
@@ -72,6 +76,26 @@ class Validator:
         for x in program.inputs:
             self.declare(x, spaces, declared)
 
+    def stores(self) -> None:
+        """All vectors, given or made, are stored in one type, and loads of it are exact."""
+        made = [s for s in self.program.statements() if isinstance(s, Output)]
+        arrays: tuple[Input | Output, ...] = (*self.program.inputs, *made)
+        found = {x.storage for x in arrays if x.feature}
+        scalars = {x.storage for x in arrays if not x.feature}
+        if len(found) > 1 or scalars - {""}:
+            raise ProofError(f"{self.program.name}: arrays stored as {sorted(found)}, {sorted(scalars)}")
+        for storage in found - {""}:
+            self.load(storage)
+
+    def load(self, storage: str) -> None:
+        """What is stored is a number of the type of arithmetic: as digits, at the top and at the bottom."""
+        of, to = (FORMATS.get(x) for x in (storage, self.program.arithmetic))
+        if of is None or to is None:
+            raise ProofError(f"{self.program.name}: {storage} read as {self.program.arithmetic!r}")
+        least = (of.precision, to.precision), (of.largest, to.largest), (-of.least, -to.least)
+        for what, (a, b) in zip(("digits", "largest", "least"), least, strict=True):
+            self.oblige(f"{storage}: load, {what}", sp.Integer(min(a, b)), sp.Integer(a))
+
     def declare(self, x: Input, spaces: dict[str, Space], declared: dict[str, sp.Symbol]) -> None:
         if x.feature:
             kind = VectorSymbol if x.axes == "i" else VectorFamily
@@ -90,6 +114,7 @@ class Validator:
 
     def run(self) -> list[Obligation]:
         """All obligations, in program order; see the module for what they mean."""
+        self.stores()
         self.execute(self.program.body, axes="")
         missing = self.outputs.keys() - {s.name for s in self.program.statements() if isinstance(s, Output)}
         if missing:

@@ -60,6 +60,10 @@ differentiation = _law(
     Ability.SOFTMAX,
 )
 rows_independent = _law("independence of rows", "what is computed for a query or head uses no other's state")
+exact_widening = _law(
+    "exact widening",
+    "a number of a floating-point format is one of each wider format",
+)
 fubini = _law("Fubini", "a finite double sum may be taken in either order", Ability.SUMS)
 
 LAWS = {
@@ -79,6 +83,7 @@ LAWS = {
         shift_invariance,
         differentiation,
         rows_independent,
+        exact_widening,
         fubini,
     )
 }

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from projsym.errors import refused
+from projsym.runtime import storage
 from projsym.runtime.layout import Array
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 ALLOWED = "an array of float32 or float64"
 
 
-def array(name: str, value: Any, ndim: int) -> Array:
+def array(name: str, value: Any, ndim: int, narrow: bool = False) -> Array:
     """`value` as a NumPy array of float32 or float64 with at least `ndim` axes; never converts a dtype.
+
+    narrow: whether bfloat16 will do as well.
 
     Raises TypeError for another dtype, a masked array, or an object that NumPy cannot view as an array (a
     tensor that requires a gradient or lives on a GPU), ValueError for too few axes.
@@ -24,13 +27,17 @@ def array(name: str, value: Any, ndim: int) -> Array:
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(refused(name, "a masked array", f"{ALLOWED} (exclude keys by key_bias = -inf)"))
+        if narrow and storage.is_tensor(value):
+            value = storage.bits(name, value)
         try:
             value = _shared(value)
         except (TypeError, ValueError, RuntimeError, BufferError) as e:
             raise TypeError(refused(name, f"{type(value).__name__} ({e})", ALLOWED)) from e
-    if value.dtype != FLOAT32 and value.dtype != FLOAT64:
-        given = f"{value.dtype.str if value.dtype.kind == 'f' else value.dtype} array"
-        raise TypeError(refused(name, given, f"{ALLOWED}, in native byte order; convert it with .astype"))
+    if value.dtype != FLOAT32 and value.dtype != FLOAT64 and not (narrow and storage.narrow(value.dtype)):
+        swapped = value.dtype.kind == "f" and not value.dtype.isnative
+        also = ", or of bfloat16" if narrow else ""
+        allowed = f"{ALLOWED}, in native byte order{also}; convert it with .astype"
+        raise TypeError(refused(name, f"{value.dtype.str if swapped else value.dtype} array", allowed))
     if value.ndim < ndim:
         axes = "at least 2 axes: (..., rows, features)" if ndim == 2 else "at least 1 axis: (..., keys)"
         raise ValueError(refused(name, f"shape {value.shape}", axes))
@@ -48,7 +55,21 @@ def _shared(value: Any) -> Array:
 def same_dtype(first: str, x: Array, name: str, y: Array) -> None:
     """Raises TypeError if the dtypes differ."""
     if x.dtype != y.dtype:
-        raise TypeError(refused(name, y.dtype, f"{x.dtype}, the dtype of {first}"))
+        given, wanted = storage.kind(y.dtype), storage.kind(x.dtype)
+        of_torch = " of PyTorch" if given == wanted else ""
+        told = (f"{a}{of_torch if z.dtype == storage.BITS else ''}" for a, z in ((given, y), (wanted, x)))
+        given, wanted = told
+        raise TypeError(refused(name, given, f"{wanted}, the dtype of {first}"))
+
+
+def computed(name: str, value: Any, ndim: int, first: str, x: Array) -> Array:
+    """Numbers of the type that the arrays are computed in whose first is `x`: of its dtype, or for bfloat16
+    also float32; bfloat16 numbers are widened by a copy. Raises TypeError or ValueError as `array`."""
+    if storage.narrow(x.dtype):
+        value, x = storage.widened(value, name), np.empty(0, FLOAT32)
+    found = array(name, value, ndim)
+    same_dtype(first, x, name, found)
+    return found
 
 
 def length(first: str, name: str, y: Array, axis: int, size: int, pattern: str) -> None:
@@ -93,10 +114,9 @@ def bandwidth(value: Any) -> float:
 
 
 def bandwidths(value: Any, q: Array, m: int) -> Array:
-    """`sigma` as an array: one number greater than 0 for each of m keys, of the dtype of q. Raises TypeError
-    or ValueError."""
-    x = array("sigma", value, 1)
-    same_dtype("q", q, "sigma", x)
+    """`sigma` as an array: one number greater than 0 for each of m keys, of the dtype of q, or as
+    `computed` takes it. Raises TypeError or ValueError."""
+    x = computed("sigma", value, 1, "q", q)
     if x.shape[-1] != m:
         allowed = f"shape (..., {m}), one number a key, or a number"
         raise ValueError(refused("sigma", f"shape {x.shape}", allowed))

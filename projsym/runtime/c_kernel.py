@@ -5,19 +5,19 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
-
 from projsym.errors import CompilerError
 from projsym.runtime import cache, compiler, tuned
 from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
 from projsym.runtime.plan import Plan, Result
+from projsym.runtime.storage import BFLOAT16
 
 
 class CKernel:
     """Calls the C function; the GIL is released meanwhile.
 
-    entry: which kernel. dtype: "float32" or "float64". sizes: length of each feature, all at least 1.
+    entry: which kernel. dtype: "float32", "float64", or "bfloat16" where the entry has a file for it.
+    sizes: length of each feature, all at least 1.
     tiles: ``-D`` flags of register tiles; None: those that `projsym tune` chose, else the committed ones.
     tools: the compiler; None: `projsym.runtime.compiler.find`.
     Raises CompilerError if there is no compiler, or it fails, or the result cannot be loaded.
@@ -31,9 +31,10 @@ class CKernel:
         tiles: tuple[str, ...] | None = None,
         tools: compiler.Compiler | None = None,
     ) -> None:
-        self.entry, self.dtype, self.sizes = entry, np.dtype(dtype), dict(sizes)
+        self.entry, self.dtype, self.sizes = entry, dtype, dict(sizes)
         macros = tuple(f"-DD_{name}={size}" for name, size in sorted(sizes.items()))
-        macros += tuned.macros(entry, dtype, max(sizes.values())) if tiles is None else tiles
+        computed = "float32" if dtype == BFLOAT16 else dtype
+        macros += tuned.macros(entry, computed, max(sizes.values())) if tiles is None else tiles
         tag = "-".join([entry.name, dtype, *(f"{n}{s}" for n, s in sorted(sizes.items()))])
         source = entry.source(f"c/{dtype}")
         library = _open(source, tag, macros, tools or compiler.find())

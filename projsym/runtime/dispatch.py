@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -79,7 +80,10 @@ def make(
 
 
 def _say(message: str) -> None:
-    """Warn once in a process about one cause."""
+    """Warn once in a process about one cause, at the line outside this package that called it."""
     if message not in _said:
         _said.add(message)
-        warnings.warn(message, BackendWarning, stacklevel=7)
+        level, frame = 1, sys._getframe()
+        while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "projsym":
+            level, frame = level + 1, frame.f_back
+        warnings.warn(message, BackendWarning, stacklevel=level)

@@ -23,7 +23,8 @@ class _Host(threading.local):
     empty: Empty | None = None
 
 
-_host = _Host()
+here = _Host()
+"""What the caller of this thread has set."""
 
 
 class hosted:
@@ -39,18 +40,18 @@ class hosted:
         self._wanted = threads, empty
 
     def __enter__(self) -> None:
-        self._before = _host.threads, _host.empty
-        _host.threads, _host.empty = self._wanted
+        self._before = here.threads, here.empty
+        here.threads, here.empty = self._wanted
 
     def __exit__(self, *error: object) -> None:
-        _host.threads, _host.empty = self._before
+        here.threads, here.empty = self._before
 
 
 def threads() -> int | None:
     """The number that the caller has set, or None."""
-    return _host.threads
+    return here.threads
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """An array for an output."""
-    return np.empty(shape, dtype) if _host.empty is None else _host.empty(shape, dtype)
+    return np.empty(shape, dtype) if here.empty is None else here.empty(shape, dtype)

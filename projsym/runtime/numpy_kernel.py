@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from projsym.runtime import storage
 from projsym.runtime.layer_manifest import LayerEntry
 from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
@@ -38,7 +39,14 @@ class NumpyKernel:
         ranges: Ranges | None = None,
     ) -> tuple[list[Array], int]:
         """As :meth:`projsym.runtime.c_kernel.CKernel.__call__`, with status 0 or the number of rows; nothing
-        is skipped."""
+        is skipped. Vectors of bfloat16 are widened to float32, and vectors that are made rounded."""
+        given = next(iter(arrays.values())).dtype
+        if storage.narrow(given):
+            wide = {x: storage.widened(a) for x, a in arrays.items()}
+            outputs, bad = self(lead, wide, parameters, skip, ranges)
+            vectors = [bool(feature) for _, feature in self.entry.outputs]
+            made = zip(outputs, vectors, strict=True)
+            return [storage.rounded(o, given) if vector else o for o, vector in made], bad
         core = {x.name: 2 if x.feature or x.axes == "ij" else 1 for x in self.entry.inputs if x.axes}
         views = {x: np.broadcast_to(arrays[x], lead + arrays[x].shape[-c:]) for x, c in core.items()}
         ends = [np.broadcast_to(x, lead + x.shape[-1:]) for x in ranges or ()]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from projsym.runtime import host, manifest
+from projsym.runtime import host, manifest, storage
 from projsym.runtime.layout import Array, Ranges, address, heads, ready, usable
 from projsym.runtime.threads import SMALL, threads_for_call
 
@@ -31,8 +31,20 @@ def _copied(x: Array) -> Any:
     return _memory(x.copy(order="C"))
 
 
+def _copied_bits(x: Array) -> Any:
+    return _memory(x.view(np.uint16).copy(order="C"))
+
+
 def _addressed(x: Array) -> Any:
     return ctypes.c_void_p(address(x))
+
+
+_Pointer: TypeAlias = Callable[[Any], Any]
+_Output: TypeAlias = "tuple[int, tuple[int, ...] | None, np.dtype[Any], _Pointer]"
+_Short: TypeAlias = """tuple[
+    int, _Pointer, int, _Pointer, int, _Pointer,
+    int, tuple[int, ...], np.dtype[Any], _Pointer, tuple[None, ...],
+]"""
 
 
 class Plan:
@@ -74,11 +86,14 @@ class Plan:
         words += [None] * len(entry.parameters)
         _, n, m = words[:3]
         first = next(iter(arrays.values()))
-        self._dtype, self.features = first.dtype, first.shape[-1]
-        self._outputs: list[tuple[int, tuple[int, ...] | None]] = []
+        self.scale = 1 / math.sqrt(first.shape[-1]) if first.shape[-1] else 1.0  # of dot products, by default
+        self._number = (math.nan, ctypes.c_double(math.nan))
+        self._outputs: list[_Output] = []
         for (name, feature), axes in zip(entry.outputs, entry.output_axes, strict=True):
             shape = (*lead, n if axes == "i" else m, *((sizes[feature],) if feature else ()))
-            self._outputs.append((len(words), None if name in skip else shape))
+            dtype = first.dtype if feature else storage.arithmetic(first.dtype)
+            made = _memory if dtype.kind == "f" else _addressed
+            self._outputs.append((len(words), None if name in skip else shape, dtype, made))
             words.append(None)
         if ranges is not None:
             table, at = heads(ranges[0], lead, 1)
@@ -90,6 +105,18 @@ class Plan:
         ready_made = (ctypes.c_long(x) if isinstance(x, int) else x for x in words)
         self._words = [*ready_made, ctypes.c_int(1)]
         self._work = count * n * m * sum(sizes.values())
+        self._short = self._shorter(len(entry.parameters))
+
+    def _shorter(self, parameters: int) -> _Short | None:
+        """What a call on one thread with two or three arrays, a parameter and one output takes; else None."""
+        (at, shape, dtype, made), *others = self._outputs
+        if self._work > SMALL or parameters != 1 or not shape or any(o[1] for o in others):
+            return None
+        if len(self._take) not in (2, 3):
+            return None
+        (a, take_a), (b, take_b), *rest = self._take
+        c, take_c = rest[0] if rest else (0, _memory)
+        return a, take_a, b, take_b, c, take_c, at, shape, dtype, made, (None,) * len(others)
 
     def __call__(self, arrays: Sequence[Array], parameters: Sequence[float]) -> Result:
         """Outputs in the kernel's order, None for those skipped, and its status; the GIL is released.
@@ -97,6 +124,20 @@ class Plan:
         arrays: of the layouts and in the order of those that the plan was made from.
         """
         words = self._words.copy()
+        if self._short is not None:  # written out: loops would take as long as what they do
+            a, take_a, b, take_b, c, take_c, at, shape, dtype, made, others = self._short
+            words[a] = take_a(arrays[0])
+            words[b] = take_b(arrays[1])
+            if c:
+                words[c] = take_c(arrays[2])
+            number, word = self._number
+            if number != parameters[0]:
+                self._number = number, word = parameters[0], ctypes.c_double(parameters[0])
+            words[self._parameter] = word
+            empty = host.here.empty
+            out = np.empty(shape, dtype) if empty is None else empty(shape, dtype)
+            words[at] = made(out)
+            return [out, *others], self._function(*words)
         for (at, take), x in zip(self._take, arrays, strict=True):
             words[at] = take(x)
         at = self._parameter
@@ -104,10 +145,10 @@ class Plan:
             words[at] = ctypes.c_double(number)
             at += 1
         outputs: list[Array | None] = []
-        for at, shape in self._outputs:
-            if shape:
-                out = host.empty(shape, self._dtype)
-                words[at] = _memory(out)
+        for at, wanted, dtype, made in self._outputs:
+            if wanted:
+                out = host.empty(wanted, dtype)
+                words[at] = made(out)
                 outputs.append(out)
             else:
                 outputs.append(None)
@@ -119,8 +160,9 @@ class Plan:
 def _pointer(x: Array, core: int) -> Callable[[Array], Any]:
     """What makes an argument of arrays like `x`; it keeps a copy alive where one is needed."""
     if not usable(x, core):
-        return _copied
-    return _memory if x.flags.c_contiguous and x.flags.writeable else _addressed
+        return _copied if x.dtype.kind == "f" else _copied_bits
+    # Python's buffers know nothing of types that NumPy has not.
+    return _memory if x.flags.c_contiguous and x.flags.writeable and x.dtype.kind == "f" else _addressed
 
 
 _plans: dict[Key, Plan] = {}
@@ -129,13 +171,23 @@ _plans: dict[Key, Plan] = {}
 def recall(arrays: tuple[Any, ...], options: Key) -> tuple[Key | None, Plan | None]:
     """What a plan depends on, which is the options and every array's shape, strides, dtype and flags, and the
     plan remembered for that. No key if an argument is not a plain NumPy array."""
-    key = options
-    for x in arrays:
-        if type(x) is not np.ndarray:
-            return None, None
-        flags = x.flags.num & _FLAGS
+    if len(arrays) == 3 and type(arrays[0]) is type(arrays[1]) is type(arrays[2]) is np.ndarray:
+        q, k, v = arrays  # written out, since a loop would take as long as what it does
+        a, b, c = q.flags.num & _FLAGS, k.flags.num & _FLAGS, v.flags.num & _FLAGS
+        key: Key = (options, q.dtype, q.shape, a, k.dtype, k.shape, b, v.dtype, v.shape, c)
         # The shape of a contiguous array determines all strides that are used.
-        key += (x.shape, x.dtype, flags) if flags & _CONTIGUOUS else (x.shape, x.dtype, flags, x.strides)
+        if not a & b & c & _CONTIGUOUS:
+            key = (*key, q.strides, k.strides, v.strides)
+    else:
+        found: list[object] = [options]
+        for x in arrays:
+            if type(x) is not np.ndarray:
+                return None, None
+            flags = x.flags.num & _FLAGS
+            found += (
+                (x.dtype, x.shape, flags) if flags & _CONTIGUOUS else (x.dtype, x.shape, flags, x.strides)
+            )
+        key = tuple(found)
     plan = _plans.get(key)
     return key, plan if plan is not None and plan.folder is manifest.KERNELS else None
 

@@ -28,6 +28,7 @@ from projsym.bench import (
 from projsym.bench.backward import GradientGate
 from projsym.bench.gate import EXTENDED, Gate, softmax_mean
 from projsym.bench.timing import Times, interleave
+from projsym.runtime import storage
 from projsym.runtime.cache import compiled
 from projsym.runtime.compiler import find
 
@@ -58,6 +59,33 @@ def test_rows_hold_to_the_contract() -> None:
         assert row.peer_max_abs_err <= row.peer_err_bound
         assert row.ratio_min == row.peer_min_s / row.ours_min_s
         assert 0 < row.peak_fraction < 1
+
+
+def test_bfloat16_is_compared_with_torch() -> None:
+    rows = run(
+        [Shape(2, 9, 130, 16, "bfloat16"), Shape(2, 1, 800, 16, "bfloat16")], threads=[1], seconds=0.01
+    )
+    assert {(r.kernel, r.peer) for r in rows} == {("attention", "torch"), ("project", "torch")}
+    for row in rows:
+        assert row.verdict == "equal" and row.dtype == "bfloat16"
+        assert 0 < row.max_abs_err <= row.err_bound < row.peer_err_bound
+
+
+def test_a_bfloat16_peer_that_rounds_scores_is_refused() -> None:
+    rng = np.random.default_rng(3)
+    drawn = [8 * rng.standard_normal((1, 40, 32)).astype(np.float32) for _ in range(3)]
+    q, k, v = (storage.rounded(x, storage.BITS) for x in drawn)
+    gate = Gate(q, k, v)
+    exact = [storage.widened(x).astype(np.float64) for x in (q, k, v)]
+    scores = exact[0] @ exact[1].swapaxes(-1, -2) / np.sqrt(32)
+    rounded = storage.widened(storage.rounded(scores.astype(np.float32), storage.BITS)).astype(np.float64)
+
+    def mean(s: np.ndarray) -> np.ndarray:
+        w = np.exp(s - s.max(axis=-1, keepdims=True))
+        return storage.rounded((w @ exact[2] / w.sum(axis=-1)[..., None]).astype(np.float32), storage.BITS)
+
+    assert gate.check(mean(scores), peer=False).equal
+    assert not gate.check(mean(rounded), peer=True).equal
 
 
 def test_wrong_peer_is_refused_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,11 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
     for name, text in made.items():
         if name != MANIFEST:
             kernel = (
-                name.removesuffix(".c").removesuffix(".py").removesuffix("_float32").removesuffix("_float64")
+                name.removesuffix(".c")
+                .removesuffix(".py")
+                .removesuffix("_float32")
+                .removesuffix("_float64")
+                .removesuffix("_bfloat16")
             )
             entries = json.loads(made[MANIFEST])
             chapter = "IV.6b" if kernel.endswith("_backward") else "IV.6"
@@ -139,6 +143,8 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             if name.endswith(".c") and chapter == "IV.6":
                 count += 2 * count - len(entry["outputs"]) + measured * count
                 assert len(entry["validated"]) == count
+            if name.endswith("_bfloat16.c"):
+                count += 3 * (2 + measured)  # a load keeps digits, the largest and the least number
             assert len(sums) >= 2 and f" {count} obligations proved" in text
             assert ("certified relative error" in text) == name.endswith(".c")
 

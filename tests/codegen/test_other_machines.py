@@ -12,6 +12,8 @@ import pytest
 
 from projsym.codegen import c_prelude, c_printer, isa
 from projsym.codegen.c_printer import emit_c
+from projsym.codegen.pass_stored import stored
+from projsym.runtime import storage
 
 from ._ckernel import FLAGS, ISAS, Kernel
 from ._reference import expected, parameters
@@ -60,6 +62,50 @@ def test_neon_is_within_the_bound(dtype: str, d: int, tmp_path: Path) -> None:
         want = expected("gaussian", given["q"], given["k"], given["k"], np.zeros((2, m)), p, dtype, blocks)
         assert (np.abs(out - want.out) <= want.out_bound).all()
         assert (np.abs(lse - want.lse) <= want.lse_bound).all()
+
+
+NARROW = {
+    "T *q = malloc(2*n*D_d*sizeof(T)), *k = malloc(2*m*D_d*sizeof(T));": (
+        "S *q = malloc(2*n*D_d*sizeof(S)), *k = malloc(2*m*D_d*sizeof(S));"
+    ),
+    "T *out = malloc(2*n*D_d*sizeof(T)), *lse": "S *out = malloc(2*n*D_d*sizeof(S)); T *lse",
+    "fread(q, sizeof(T)": "fread(q, sizeof(S)",
+    "fread(k, sizeof(T)": "fread(k, sizeof(S)",
+    "fwrite(out, sizeof(T)": "fwrite(out, sizeof(S)",
+}
+
+
+@pytest.mark.skipif(not (shutil.which(CROSS) and shutil.which(EMULATOR)), reason=f"needs {CROSS}, {EMULATOR}")
+@pytest.mark.parametrize("d", [7, 64])
+def test_neon_stores_bfloat16(d: int, tmp_path: Path) -> None:
+    """The results of the float32 kernel on the same machine and numbers, rounded once, bit for bit."""
+    made: dict[str, Path] = {}
+    for kind in ("plain", "narrow"):
+        program, bounded, main = scheduled("gaussian", "float32"), free("gaussian", "float32"), MAIN
+        if kind == "narrow":
+            program, bounded = (stored(p, "bfloat16", "float32") for p in (program, bounded))
+            for old, new in NARROW.items():
+                assert main.count(old) == 1
+                main = main.replace(old, new)
+        source, made[kind] = tmp_path / f"{kind}.c", tmp_path / kind
+        source.write_text(emit_c(program, "float32", bounded=bounded) + main)
+        flags = [f for f in FLAGS if f not in ("-fPIC", "-shared")]
+        command = [CROSS, *flags, "-static", f"-DD_d={d}", str(source), "-o", str(made[kind]), "-lm"]
+        subprocess.run(command, check=True)
+    sigma = repr(parameters("gaussian", d)["sigma"])
+    for n, m in ((1, 1), (5, 7), (49, 131), (97, 70)):
+        given = inputs("gaussian", n, m, d, "float32")
+        bits = [storage.rounded(given[x], storage.BITS) for x in "qk"]
+        got = {}
+        for kind, arrays in (("plain", [storage.widened(x) for x in bits]), ("narrow", bits)):
+            (tmp_path / "in").write_bytes(b"".join(x.tobytes() for x in arrays))
+            arguments = [str(n), str(m), str(tmp_path / "in"), str(tmp_path / "out"), sigma]
+            subprocess.run([EMULATOR, str(made[kind]), *arguments], check=True)
+            got[kind] = (tmp_path / "out").read_bytes()
+        size = 2 * n * d
+        out = np.frombuffer(got["plain"][: 4 * size], np.float32)
+        assert got["narrow"][: 2 * size] == storage.rounded(out, storage.BITS).tobytes()
+        assert got["narrow"][2 * size :] == got["plain"][4 * size :]
 
 
 @pytest.mark.parametrize(("form", "dtype", "d"), [("biased", "float32", 80), ("dot", "float64", 7)])

@@ -1,0 +1,174 @@
+"""C of what reads a caller's vectors, whatever type their elements are stored in.
+
+Each text below is printed for elements of the type of arithmetic `T`, and once more, with names that end in
+``_STORED``, where a program stores vectors as bfloat16: a load then widens, which is exact, and a store of a
+result rounds once. ``READ`` stands for one number, ``READU`` for a vector of them at an address, ``ROW`` for
+a row of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+WIDENING = """\
+/* a bfloat16 is the upper half of a float: to widen it is exact; to store one is to round to the nearest, of
+   two the even one, and NaN stays NaN */
+typedef unsigned short S;
+typedef S SU __attribute__((vector_size(VECTOR_BYTES/2), aligned(sizeof(S)), may_alias));
+typedef unsigned UV __attribute__((vector_size(VECTOR_BYTES)));
+INLINE T WIDE(S x) {
+  const unsigned bits = (unsigned)x << 16;
+  T y;
+  memcpy(&y, &bits, sizeof y);
+  return y;
+}
+INLINE V WIDEU(const S *p) { return (V)(__builtin_convertvector(*(const SU *)p, UV) << 16); }
+INLINE void WIDE_ROW(T *to, const S *from, long n) {
+  long a = 0;
+  for (; a + (long)W <= n; a += W) *(VU *)(to + a) = WIDEU(from + a);
+  for (; a < n; a++) to[a] = WIDE(from[a]);
+}
+INLINE S NARROW(T x) {
+  unsigned bits;
+  memcpy(&bits, &x, sizeof bits);
+  const unsigned nan = bits >> 16 | 0x40, nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return (S)(x != x ? nan : nearest);
+}
+"""
+
+INNER = """\
+/* the inner product in double, in eight partial sums */
+INLINE double INNER(const ELEMENT *a, const ELEMENT *b, long n) {
+  double s[8] = {0}, rest = 0;
+  long i = 0;
+  for (; i + 8 <= n; i += 8) UNROLL for (int l = 0; l < 8; l++) \
+s[l] += (double)READ(a[i + l])*(double)READ(b[i + l]);
+  for (; i < n; i++) rest += (double)READ(a[i])*(double)READ(b[i]);
+  return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
+}
+"""
+
+LARGEST = """\
+/* the largest magnitude in rows of D numbers; NaN is passed over */
+INLINE double LARGEST(const ELEMENT *x, long ld, long D, long rows) {
+  V most = {0};
+  double rest = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    long a = 0;
+    for (; a + W <= D; a += W) { V y = READU(x + a); most = MAX(MAX(y, -y), most); }
+    for (; a < D; a++) rest = SMAX(fabs((double)READ(x[a])), rest);
+  }
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
+  return rest;
+}
+/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+INLINE double LARGEST_NORM(const ELEMENT *x, long ld, const int D, long rows) {
+  double most = 0;
+  for (long r = 0; r < rows; r++, x += ld) {
+    V s = {0};
+    T rest = 0;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) { V y = READU(x + a); s = FMA(y, y, s); }
+    for (; a < D; a++) rest += READ(x[a])*READ(x[a]);
+    for (int l = 0; l < W; l++) rest += s[l];
+    most = SMAX(rest, most);
+  }
+  return sqrt(most + D*(double)NORMAL);
+}
+"""
+
+STAGE = """\
+/* rows of a matrix, padded with zeros to P features and `all` rows */
+INLINE void STAGE(T *to, const ELEMENT *from, long ld, const int D, const int P, long rows, long all) {
+  for (long r = 0; r < rows; r++) {
+    ROW(to + r*P, from + r*ld, D);
+    if (P > D) memset(to + r*P + D, 0, (P - D)*sizeof(T));
+  }
+  memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
+}
+"""
+
+PACK = """\
+/* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
+INLINE void PACK(T *to, const ELEMENT *from, long ld, const int D, const int B, long rows, T scale) {
+  for (long r = 0; r < rows; r += W) {
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; a + W <= D; a += W) {
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) x[l] = r + l < rows ? READU(from + (r + l)*ld + a)*scale : (V){0};
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }
+#endif
+    for (; a < D; a++)
+      for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*READ(from[l*ld + a]) : 0;
+  }
+}
+"""
+
+INNER_LANES = """\
+/* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
+   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long rows) {
+  V x[W];
+  for (int l = 0; l < (int)W; l++) {
+    const ELEMENT *at = k + LEAST(l, rows - 1)*ld;
+    V acc[FEW_FEATURES];
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    int a = 0;
+    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
+      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+        acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+      if (a + c*(int)W < P) acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
+    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    x[l] = acc[0];
+  }
+  return SUMS_OF_LANES(x);
+}
+"""
+
+WEIGHTED = """\
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values, long ld, \
+const char *next,
+                          long first, long last) {
+  V acc[FEW_FEATURES];
+  UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
+  for (long j = first; j < last; j++) {
+    const V w = SET1(weights[j]);
+    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
+    UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, READU(values + j*ld + c*W), acc[c]);
+  }
+  UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
+}
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld, const int P, \
+const void *next,
+                         long first, long last) {
+  const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
+  for (int c = 0; c < whole; c += FEW_FEATURES)
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+  if (whole < P/(int)W)
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
+                  last);
+}
+"""
+
+
+def plain(text: str) -> str:
+    """A text for elements that are of the type of arithmetic."""
+    text = re.sub(r"\bREAD\(([^()]*)\)", r"\1", text).replace("READU(", "LOADU(").replace("ELEMENT", "T")
+    return re.sub(r"\bROW\((.*), (\w+)\);", r"memcpy(\1, \2*sizeof(T));", text)
+
+
+def stored(text: str) -> str:
+    """The same text for elements that are stored as bfloat16."""
+    for name in re.findall(r"^INLINE \w+ (\w+)\(", text, flags=re.MULTILINE):
+        text = re.sub(rf"\b{name}\(", f"{name}_STORED(", text)
+    text = text.replace("READU(", "WIDEU(").replace("READ(", "WIDE(").replace("ELEMENT", "S")
+    return text.replace("ROW(", "WIDE_ROW(")
+
+
+STORED = WIDENING + "".join(map(stored, (INNER, LARGEST, STAGE, PACK)))
+"""What a kernel with stored vectors has besides the prelude."""
