@@ -66,8 +66,8 @@ or without FMA; the output is the one sum over the other, by division or by the 
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
 10. *bfloat16.* Vectors stored as bfloat16 are widened, which is exact, and all of the above is in float32; a
-   result is then rounded to the nearest bfloat16, which is off by half a unit in the last place of the result
-   at most: of the mean and the bound so far together, or less. The log-sum-exp stays float32.
+    result is then rounded to the nearest bfloat16, which is off by half a unit in the last place of the
+    result at most: of the mean and the bound so far together, or less. The log-sum-exp stays float32.
 
 The bound itself is evaluated in float64. All its terms are non-negative, the longest chain (a product over
 ``d`` features, a sum over ``m`` keys, some fifty operations more) is below 2·10**5 roundings for

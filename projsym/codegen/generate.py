@@ -111,7 +111,7 @@ def _entry(built: dict[str, Built], array: Built, names: dict[str, str]) -> dict
         "ranged": pair_loop(program).ranged,
         "theorems": [t.id for t in b.theorems],
         "hypotheses": [h.statement for h in b.kernel.of.assumptions],
-        "validated": [o.name for o in b.obligations],
+        "validated": list(dict.fromkeys(o.name for x in (b, *built.values()) for o in x.obligations)),
         "blocks": {f"c/{dtype}": _blocks(x.program) for dtype, x in built.items()}
         | {"numpy": _blocks(array.program)},
         "parts": {

@@ -134,7 +134,8 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             # for numbers of pairs, which nothing measures, and scores in which a number of a key multiplies a
             # query's norm; and in parts, with as many merged sums.
             entry = entries["kernels"][kernel]
-            plain = [name for name in entry["validated"] if not name.startswith(("bounded ", "parts "))]
+            common = [name for name in entry["validated"] if "bfloat16: load" not in name]
+            plain = [name for name in common if not name.startswith(("bounded ", "parts "))]
             sums = {name.split(":")[0] for name in plain} - {o["name"] for o in entry["outputs"]}
             count = 2 * len(sums) + len(entry["outputs"])
             measured = not any(
@@ -142,9 +143,10 @@ def test_headers_state_where_a_kernel_comes_from(made: dict[str, str]) -> None:
             )
             if name.endswith(".c") and chapter == "IV.6":
                 count += 2 * count - len(entry["outputs"]) + measured * count
-                assert len(entry["validated"]) == count
+                assert len(common) == count
             if name.endswith("_bfloat16.c"):
                 count += 3 * (2 + measured)  # a load keeps digits, the largest and the least number
+                assert len(entry["validated"]) == count
             assert len(sums) >= 2 and f" {count} obligations proved" in text
             assert ("certified relative error" in text) == name.endswith(".c")
 
