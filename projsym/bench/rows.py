@@ -99,7 +99,8 @@ class Row:
     max_abs_err, err_bound: largest error of our output and largest proven bound over queries; the gate
     compares query by query. peer_max_abs_err, peer_err_bound: the same for the peer, for which the bound
     assumes `projsym.bench.gate.PEER_EXP_ERROR`.
-    verdict: "equal", or "refused: …" when an output is off by more than its bound; then times are None.
+    verdict: "equal", or "refused: …" when an output is off by more than its bound, or when a peer was faster
+    than so many threads of the machine can be; then times are None.
     """
 
     kernel: str

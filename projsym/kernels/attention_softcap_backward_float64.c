@@ -131,8 +131,13 @@ typedef long long I;
 #endif
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define TWICE _Pragma("clang loop unroll_count(2)")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
 #define TWICE _Pragma("GCC unroll 2")
+#endif
 #define LOWEST (-DBL_MAX)
 #define NORMAL DBL_MIN
 typedef T V __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
