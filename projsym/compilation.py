@@ -17,10 +17,6 @@ class Wanted:
     dtype: str
     sizes: tuple[tuple[str, int], ...]
 
-    @property
-    def features(self) -> int:
-        return max(size for _, size in self.sizes)
-
     def compile(self) -> float:
         """Seconds to compile and load (to load, if it was compiled before)."""
         from projsym.runtime.c_kernel import CKernel

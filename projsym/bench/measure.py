@@ -78,11 +78,19 @@ def run(
 
 
 def _with_fraction(row: Row, rate: float) -> Row:
-    if row.ours_min_s is None:
+    """The row with its fraction of `rate`, that of all its threads together; without times if the peer was
+    faster than that, for then it had more threads than the row says."""
+    if row.ours_min_s is None or row.peer_min_s is None:
         return row
     flops = Shape(*row.shape, row.dtype).flops
     if row.kernel == backward.KERNEL:
         flops = flops * backward.CONTRACTIONS // 2
+    alone = " on " not in row.peer  # else its name says that it has other threads
+    if alone and flops / row.peer_min_s > rate:
+        verdict = f"refused: {row.peer} above the rate of {row.threads} thread{'s' * (row.threads > 1)}"
+        return replace(
+            row, ours_min_s=None, peer_min_s=None, ratio_min=None, ratio_median=None, verdict=verdict
+        )
     return replace(row, peak_fraction=flops / row.ours_min_s / rate)
 
 

@@ -6,7 +6,6 @@ import datetime
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,6 @@ def result(
 
 def _predicted(row: Row, rate: float, bandwidth: float) -> dict[str, Any]:
     p = predict(row.kernel, row.shape, row.dtype, rate, bandwidth)
-    row = _possible(row, p.flops, rate)
     error = None if row.ours_min_s is None else p.seconds / row.ours_min_s - 1
     counts = {
         "predicted_flops": p.flops,
@@ -65,19 +63,6 @@ def _predicted(row: Row, rate: float, bandwidth: float) -> dict[str, Any]:
         "predicted_bytes": p.bytes,
     }
     return row.as_dict() | counts | {"predicted_s": p.seconds, "prediction_error": error}
-
-
-def _possible(row: Row, flops: int, rate: float) -> Row:
-    """The row; without times if its peer computes faster than all threads of the row together can multiply
-    and add, for then it had more of them than the row says."""
-    alone = " on " not in row.peer  # else its name says that it has other threads
-    if row.peer_min_s is None or not alone or flops / row.peer_min_s <= rate:
-        return row
-    verdict = f"refused: {row.peer} above the rate of {row.threads} thread{'s' * (row.threads > 1)}"
-    return replace(
-        row, ours_min_s=None, peer_min_s=None, ratio_min=None, ratio_median=None, peak_fraction=None,
-        verdict=verdict,
-    )  # fmt: skip
 
 
 def write(data: dict[str, Any], folder: Path) -> list[Path]:

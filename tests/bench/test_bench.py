@@ -27,6 +27,7 @@ from projsym.bench import (
 )
 from projsym.bench.backward import GradientGate
 from projsym.bench.gate import EXTENDED, Gate, softmax_mean
+from projsym.bench.rows import Row
 from projsym.bench.timing import Times, interleave
 from projsym.runtime import storage
 from projsym.runtime.cache import compiled
@@ -59,6 +60,24 @@ def test_rows_hold_to_the_contract() -> None:
         assert row.peer_max_abs_err <= row.peer_err_bound
         assert row.ratio_min == row.peer_min_s / row.ours_min_s
         assert 0 < row.peak_fraction < 1
+
+
+@pytest.mark.parametrize("kernel, contractions", [("attention", 2), (backward.KERNEL, backward.CONTRACTIONS)])
+def test_a_peer_that_had_more_threads_than_its_row_says_is_refused(kernel: str, contractions: int) -> None:
+    rate, flops = 1e9, contractions * 2 * 2 * 5 * 7 * 8
+
+    def row(peer: str, seconds: float) -> Row:
+        bounds = {"max_abs_err": 0.0, "err_bound": 1.0, "peer_max_abs_err": 0.0, "peer_err_bound": 1.0}
+        times = (1e-3, seconds, 1e3 * seconds, 1e3 * seconds)
+        made = Row(kernel, (2, 5, 7, 8), "float32", 1, peer, *times, None, **bounds, verdict="equal")
+        return measure._with_fraction(made, rate)
+
+    possible = row("torch", 1.01 * flops / rate)
+    assert possible.agreed and possible.peak_fraction == flops / 1e-3 / rate
+    refused = row("torch", 0.99 * flops / rate)
+    assert refused.verdict == "refused: torch above the rate of 1 thread" and not refused.agreed
+    assert refused.ours_min_s is refused.peer_min_s is refused.ratio_min is refused.peak_fraction is None
+    assert row("jax on 2 threads", 0.99 * flops / rate).agreed
 
 
 def test_bfloat16_is_compared_with_torch() -> None:

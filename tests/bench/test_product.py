@@ -25,7 +25,6 @@ from projsym.bench import (
 )
 from projsym.bench.gate import Gate, kept, softmax_mean
 from projsym.bench.predict import FLOPS, predict
-from projsym.bench.rows import Row
 
 TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
 
@@ -41,24 +40,6 @@ def test_every_row_has_a_prediction(data: dict[str, Any]) -> None:
         assert r["predicted_s"] > 0
         assert r["prediction_error"] == r["predicted_s"] / r["ours_min_s"] - 1
     assert data["fma_flops_per_s"].keys() == {"float32", "float64"} and data["read_bytes_per_s"]["1"] > 0
-
-
-def test_a_peer_that_has_more_threads_than_its_row_says_is_refused() -> None:
-    flops = Shape(2, 5, 7, 8).flops
-    rate = 1e9
-
-    def row(peer: str, seconds: float) -> dict[str, Any]:
-        made = Row(
-            "attention", (2, 5, 7, 8), "float32", 1, peer, 1e-6, seconds, 2.0, 2.0, 0.5, 0, 1, 0, 1, "equal"
-        )
-        return product._predicted(made, rate, 1e9)
-
-    assert row("torch", flops / rate)["verdict"] == "equal"
-    refused = row("torch", 0.99 * flops / rate)
-    assert refused["verdict"] == "refused: torch above the rate of 1 thread"
-    assert refused["ours_min_s"] is refused["ratio_min"] is refused["prediction_error"] is None
-    assert "refused: torch above" in product._cells(refused)
-    assert row("jax on 2 threads", 0.99 * flops / rate)["verdict"] == "equal"
 
 
 def test_counts() -> None:
