@@ -72,6 +72,27 @@ def attention_backward(
     a gradient is outside the range of the dtype, or the weights are, because scores are so large that `lse`
     rounded to the dtype does not normalise them; CompilerError for backend "c" without a working compiler.
     """
+    layout, plan = None, None
+    if (
+        attn_mask is None
+        and key_bias is None
+        and past_key is None
+        and past_value is None
+        and kv_lengths is None
+        and softcap is None
+        and window is None
+        and g_lse is None
+        and is_causal is False
+        and enable_gqa is False
+    ):
+        layout, plan = plans.recall((g, query, key, value, out, lse), ("attention_backward", backend))
+    # All that shapes and dtypes decide was checked when they were met first.
+    if plan is not None and math.isfinite(lse.sum()):  # type: ignore[union-attr]
+        parameter = plan.scale if scale is None else check.real("scale", scale)
+        given: tuple[Any, ...] = (query, key, value, g, out, lse, *plan.constants)
+        found, status = plan(given, (parameter,))
+        if not status:
+            return tuple(found)  # type: ignore[arg-type]
     q, k, v = check.array("query", query, 2), check.array("key", key, 2), check.array("value", value, 2)
     check.same_dtype("query", q, "key", k)
     check.same_dtype("query", q, "value", v)
@@ -84,15 +105,15 @@ def attention_backward(
     saved = _saved(call, g, out, lse, g_lse, dv)
     name, parameters = capped("attention", softcap, default_scale(scale, d))
     public = {"q": "query", "k": "key", "v": "value"}
-    made = _run(name, public, call, saved, parameters, (("d", d), ("dv", dv)), backend)
+    made = _run(name, public, call, saved, parameters, (("d", d), ("dv", dv)), backend, layout)
     grads = [_shared(call, made["dq"], "q"), _shared(call, made["dk"], "k"), _shared(call, made["dv"], "v")]
     past = call.past or 0
-    found = [grads[0], *(x[..., past:, :] if past else x for x in grads[1:])]
+    wanted = [grads[0], *(x[..., past:, :] if past else x for x in grads[1:])]
     if key_bias is not None:
-        found.append(_shared(call, made["dkey_bias"], "key_bias"))
+        wanted.append(_shared(call, made["dkey_bias"], "key_bias"))
     if call.past is not None:
-        found += [x[..., :past, :] for x in grads[1:]]
-    return tuple(found)
+        wanted += [x[..., :past, :] for x in grads[1:]]
+    return tuple(wanted)
 
 
 def project_backward(
@@ -185,16 +206,16 @@ def _run(
     parameters: tuple[float, ...],
     sizes: masked.Sizes,
     backend: str | None,
+    layout: plans.Key | None = None,
 ) -> dict[str, Array]:
-    """The outputs of a backward kernel by name, or the error that they mean."""
-    made = _outputs(name, call.arrays, call, saved, parameters, sizes, backend)
-    # A sum is NaN or infinite if an addend is; only then does one look closer.
-    if all(masked.finite(a) or np.isfinite(a).all() for a in made.values()):
+    """The outputs of a backward kernel by name, or the error that they mean; a plan is kept for `layout`."""
+    made, bad = _outputs(name, call.arrays, call, saved, parameters, sizes, backend, layout)
+    if not bad:
         return made
     arrays = call.arrays if call.mask is None else masked.cleaned(call.arrays, call.lead, call.mask)
     if arrays is not call.arrays:
-        made = _outputs(name, arrays, call, saved, parameters, sizes, backend)
-        if all(np.isfinite(a).all() for a in made.values()):
+        made, bad = _outputs(name, arrays, call, saved, parameters, sizes, backend)
+        if not bad:
             return made
     given = {x: (public.get(x, x), a) for x, a in (arrays | saved).items() if x != "lse"}
     masked.explain(given, call.mask, arrays["q"].dtype, "gradient or a weight")
@@ -209,17 +230,18 @@ def _outputs(
     parameters: tuple[float, ...],
     sizes: masked.Sizes,
     backend: str | None,
-) -> dict[str, Array]:
-    """What the kernel gives, with features of length 0 as they were asked for."""
+    layout: plans.Key | None = None,
+) -> tuple[dict[str, Array], int]:
+    """What the kernel gives, with features of length 0 as they were asked for, and its status."""
     q = arrays["q"]
     kernel, given = (name, arrays) if call.mask is None else masked.choose(name, arrays, call.mask)
     wide, wider = masked.widened(given | saved, sizes)
     ranges = call.mask.ranges if call.mask else None
     kernel += "_backward"
     outputs: Sequence[Array | None]
-    key, plan = None, None
+    key, plan, options = None, None, (kernel, *wide, call.lead, backend)
     if ranges is None:
-        key, plan = plans.recall(tuple(wide.values()), (kernel, *wide, call.lead, backend))
+        key, plan = plans.recall(tuple(wide.values()), options)
     if plan is not None:
         outputs, status = plan(tuple(wide.values()), parameters)
     else:
@@ -233,7 +255,17 @@ def _outputs(
     for (x, feature), a in zip(manifest.load(manifest.KERNELS)[kernel].outputs, outputs, strict=True):
         assert a is not None  # none is skipped
         made[x] = a[..., :0] if feature in narrow else a
-    return made
+    if layout is not None and not narrow:
+        _remember(layout, plans.recall(tuple(wide.values()), options)[1], call, wide)
+    return made, status
+
+
+def _remember(layout: plans.Key, plan: plans.Plan | None, call: Call, wide: dict[str, Array]) -> None:
+    """Keep a plan of the kernel's arrays for the caller's, if these are the same and no head is shared."""
+    vectors = (wide[x] for x in ("q", "k", "v"))
+    if plan is not None and call.groups is None and all(x.shape[:-2] == call.lead for x in vectors):
+        plan.constants = (wide["g_lse"],)
+        plans.remember(layout, plan)
 
 
 def _shared(call: Call, gradient: Array, name: str) -> Array:

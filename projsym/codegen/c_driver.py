@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from projsym.codegen.c_ahead import Ahead
 from projsym.codegen.c_bounded import FEWEST, Bounded
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_parts import Parts
@@ -14,9 +15,14 @@ class Driver:
     """Prints the external function."""
 
     def __init__(
-        self, names: Names, text: Text, bounded: Bounded | None = None, parts: Parts | None = None
+        self,
+        names: Names,
+        text: Text,
+        ahead: Ahead,
+        bounded: Bounded | None = None,
+        parts: Parts | None = None,
     ) -> None:
-        self.bounded, self.parts = bounded, parts
+        self.bounded, self.parts, self.ahead = bounded, parts, ahead
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
 
     def driver(self) -> None:
@@ -86,6 +92,8 @@ class Driver:
                 "if (!w) failed++;",
             )
             if self.parts:
+                t("if (w) memset(w->next, 0, sizeof w->next);")
+            if self.parts:
                 with t.block(f"if ({self.parts.condition()})"):
                     self.parts.work()
                 with t.block("else"):
@@ -103,10 +111,8 @@ class Driver:
         t("for (long h = 0; h < H; h++)")
         if down and not across:
             t("#pragma omp for schedule(dynamic, 1)")
-        t(
-            "  for (long i0 = 0; i0 < n; i0 += BLOCK_i)",
-            f"    if (w) bad += {self.name}_rows(&args, w, h, i0);",
-        )
+        with t.block("  for (long i0 = 0; i0 < n; i0 += BLOCK_i) if (w)"):
+            t(f"{self.name}_ahead(&args, w, H, h, i0);", f"bad += {self.name}_rows(&args, w, h, i0);")
 
     def keys(self, across: bool) -> None:
         """Key scalars, once per head."""

@@ -71,7 +71,6 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define LINE 64
 #define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
 """
 

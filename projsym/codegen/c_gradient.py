@@ -30,20 +30,24 @@ INLINE void GATHER_TILE(const int R, const int C, T *sums, const T *weights, con
   UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
     STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
-INLINE void GATHER(T *sums, const T *weights, const T *values, long ld, const int P, const int B,
-                   long queries, long keys) {
+INLINE void GATHER_ROWS(const int R, T *sums, const T *weights, const T *values, long ld, const int P,
+                        const int B, long queries) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    GATHER_TILE(R, wide, sums + c*W, weights, values + c*W, ld, P, B, queries);
+  GATHER_TILE(R, last, sums + c*W, weights, values + c*W, ld, P, B, queries);
+}
+/* the weights of absent keys, up to a whole tile, are set to 0: their sums stay what they are */
+INLINE void GATHER(T *sums, T *weights, const T *values, long ld, const int P, const int B, long queries,
+                   long keys) {
   long j = 0;
-  for (; j + TILE_ROWS <= keys; j += TILE_ROWS) {
-    int c = 0;
-    for (; c < (chunks - 1)*wide; c += wide)
-      GATHER_TILE(TILE_ROWS, wide, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
-    GATHER_TILE(TILE_ROWS, last, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
-  }
-  for (; j < keys; j++)
-    for (int c = 0; c < vectors; c++)
-      GATHER_TILE(1, 1, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
+  const long all = (keys + TILE_ROWS - 1)/TILE_ROWS*TILE_ROWS;
+  memset(weights + keys*B, 0, (all - keys)*B*sizeof(T));
+  for (; j + TILE_ROWS/2 < keys; j += TILE_ROWS)
+    GATHER_ROWS(TILE_ROWS, sums + j*P, weights + j*B, values, ld, P, B, queries);
+  if (j < keys) GATHER_ROWS(TILE_ROWS/2, sums + j*P, weights + j*B, values, ld, P, B, queries);
 }
 /* sums[key] += weights[key][query], lane by lane */
 INLINE void GATHER_LANES(T *sums, const T *weights, const int B, long queries, long keys) {
@@ -67,6 +71,8 @@ INLINE double LANES(const T *p) {
 class GradientRows(Rows):
     """Prints what a block of queries and a chunk of keys take."""
 
+    excused = False  # the gradient of a row that sees nothing is 0
+
     def functions(self, pairs: Pairs) -> None:
         """All functions of a block of queries, and that of the keys' gradients."""
         self.enter()
@@ -75,35 +81,46 @@ class GradientRows(Rows):
         self.combine()
         self.keys_after()
 
-    def _head(self, what: str, extra: str = "") -> str:
+    def _head(self, what: str, extra: str = "", kind: str = "void") -> str:
         n = self.name
-        return f"static void {n}_{what}(const {n}_args *a, {n}_work *w, long h, long i0{extra})"
+        return f"static {kind} {n}_{what}(const {n}_args *a, {n}_work *w, long h, long i0{extra})"
 
     def enter(self) -> None:
         """Sums of the queries zero, and their scalars."""
         with self.text.block(self._head("enter")):
             self._open()
-            for total in self.names.sums.values():
-                where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
-                self.text(f"memset({where}, 0, sizeof {where});")
+            self.empty()
             self.rows_before()
         self.text("")
 
     def leave(self) -> None:
-        """The gradients of the queries of a block."""
-        with self.text.block(self._head("leave")):
+        """The gradients of the queries of a block; it returns the number of those that are not finite."""
+        with self.text.block(self._head("leave", kind="long")):
             self._open()
             self.text("long bad = 0;")
             self.rows_after()
-            self.text("(void)bad;")
+            self.text("return bad;")
         self.text("")
+
+    def doubts(self) -> list[str]:
+        """The C of what a row of gradients is not counted for: all of them finite."""
+        return [self._finite(o, "n + i0 + r") for o in self.names.outputs]
+
+    def _finite(self, o: Output, at: str) -> str:
+        if o.feature:
+            return f"!odd_{o.name}"
+        return f"(!a->out_{o.name} || isfinite(a->out_{o.name}[h*a->{at}]))"
+
+    def odd(self, o: Output, value: str) -> str:
+        """Only a finite number less itself is 0."""
+        return f"{value} - {value} != 0"
 
     def sweep(self, pairs: Pairs) -> None:
         """One block of queries against the keys of a chunk."""
         t, plan = self.text, self.plan
         with t.block(self._head("rows", ", long begin, long end, T *keys")):
             self._open()
-            t("const long nv = (nq + W - 1)/W;")
+            t("const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);")
             if plan.pairs.ranged:
                 t(*c_ranges.OPEN)
                 t("if (seen.last <= begin || seen.first >= end) return;")
@@ -140,18 +157,22 @@ class GradientRows(Rows):
             t("")
 
     def keys_after(self) -> None:
-        """The gradients of the keys of a chunk."""
+        """The gradients of the keys of a chunk; it returns the number of those that are not finite."""
         t, names = self.text, self.names
         head = (
-            f"static void {self.name}_keys(const {self.name}_args *a, long h, long begin, long end, T *keys)"
+            f"static long {self.name}_keys(const {self.name}_args *a, long h, long begin, long end, T *keys)"
         )
-        with t.block(head), t.block("for (long j = begin; j < end; j++)"):
-            for s in names.key_sums.values():
-                if s.vector is None:
-                    at = f"keys + ({names.key_state(s)}) + (j - begin)*W"
-                    t(f"const double val_{s.name} = LANES({at});")
-            for o in names.key_outputs:
-                self.key_output(o)
+        with t.block(head):
+            t("long bad = 0;")
+            with t.block("for (long j = begin; j < end; j++)"):
+                for s in names.key_sums.values():
+                    if s.vector is None:
+                        at = f"keys + ({names.key_state(s)}) + (j - begin)*W"
+                        t(f"const double val_{s.name} = LANES({at});")
+                for o in names.key_outputs:
+                    self.key_output(o)
+                t(f"bad += !({' && '.join(self._finite(o, 'm + j') for o in names.key_outputs)});")
+            t("return bad;")
         t("")
 
     def key_output(self, o: Output) -> None:
@@ -162,6 +183,7 @@ class GradientRows(Rows):
             t(f"if (a->out_{o.name}) a->out_{o.name}[h*a->m + j] = (T)({' + '.join(values)});")
             return
         f, terms = o.feature, []
+        t(f"I odd_{o.name} = 0;")
         with t.block(""):
             for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
                 t(f"const T c{n} = (T){value};")
@@ -175,7 +197,8 @@ class GradientRows(Rows):
                 terms.append(f"c{n}*{x}")
             t(
                 f"T *to = a->out_{o.name} + (h*a->m + j)*D_{f};",
-                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)};",
+                f"for (long x = 0; x < D_{f}; x++) to[x] = {' + '.join(terms)}, "
+                f"odd_{o.name} |= {self.odd(o, 'to[x]')};",
             )
 
 
@@ -184,7 +207,7 @@ class GradientDriver(Driver):
 
     def sizes(self) -> list[str]:
         """Also the keys that the sums of a chunk have room for."""
-        self.text("const long span = m < CHUNK ? (m + TILE_ROWS)/TILE_ROWS*TILE_ROWS : CHUNK;")
+        self.text("const long span = (LEAST(m, CHUNK) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;")
         return [*super().sizes(), "span"]
 
     def work(self) -> None:
@@ -200,7 +223,7 @@ class GradientDriver(Driver):
         t("T *kept = chunks > 1 ? malloc(chunks*H*blocks*row*sizeof(T) + 1) : NULL;")
         t("if (chunks > 1 && !kept) failed++;")
         if self.plan.heads.parallel:
-            t("#pragma omp parallel num_threads(threads) reduction(+:failed)")
+            t("#pragma omp parallel num_threads(threads) reduction(+:bad, failed)")
         with t.block(""):
             if names.key_scalars:
                 self.keys(self.plan.heads.parallel)
@@ -219,22 +242,24 @@ class GradientDriver(Driver):
                 )
                 with t.block("for (long b = 0; b < blocks; b++)"):
                     t(
+                        f"if (chunks == 1) {n}_ahead(a, w, H, h, b*BLOCK_i);",
                         f"{n}_enter(a, w, h, b*BLOCK_i);",
                         f"{n}_rows(a, w, h, b*BLOCK_i, begin, end, keys_of_chunk);",
                         f"if (kept) {n}_keep(w, kept + ((c*H + h)*blocks + b)*row);",
-                        f"else {n}_leave(a, w, h, b*BLOCK_i);",
+                        f"else bad += {n}_leave(a, w, h, b*BLOCK_i);",
                     )
-                t(f"{n}_keys(a, h, begin, end, keys_of_chunk);")
+                t(f"bad += {n}_keys(a, h, begin, end, keys_of_chunk);")
             self._for()
             with t.block("for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) if (good && kept)"):
                 t(
                     f"{n}_enter(a, w, h, b*BLOCK_i);",
                     f"for (long c = 0; c < chunks; c++) {n}_add(w, kept + ((c*H + h)*blocks + b)*row);",
-                    f"{n}_leave(a, w, h, b*BLOCK_i);",
+                    f"bad += {n}_leave(a, w, h, b*BLOCK_i);",
                 )
             t("free(w);", "free(keys_of_chunk);")
         t("free(kept);")
 
     def _for(self) -> None:
         if self.plan.heads.parallel:
-            self.text("#pragma omp for collapse(2) schedule(dynamic, 1)")
+            share = "schedule(dynamic, 1 + H*chunks/(32*threads))"
+            self.text(f"#pragma omp for collapse(2) {share}")

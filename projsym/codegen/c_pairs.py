@@ -30,9 +30,16 @@ class Pairs:
     """Prints the phases of a key block."""
 
     def __init__(
-        self, plan: Plan, text: Text, state: Callable[[Sum], str] = str, bounded: bool = False
+        self,
+        plan: Plan,
+        text: Text,
+        state: Callable[[Sum], str] = str,
+        bounded: bool = False,
+        ask: Callable[[], None] | None = None,
     ) -> None:
         self.plan, self.text, self.name = plan, text, plan.program.name
+        tiled = [n for n, phase in enumerate(plan.phases) if isinstance(phase, Nest) and phase.dot]
+        self.ask, self.first = ask, tiled[:1]  # what goes with each tile of keys of the first inner product
         self.state = state  # where a key's sum starts in the memory of a chunk
         self.function = f"{self.name}_{'bounded_' if bounded else ''}pairs"
         self.small = plan.small(bounded)
@@ -216,10 +223,12 @@ class Pairs:
                 f"  QUERY_TILES({call}_edge, {rest}, from, MOST(0, LEAST(from, nk - TILE_KEYS)))",
             )
         with t.block("else" if self.ranged else ""):
+            t("long from = 0;")
+            with t.block("for (; from + TILE_KEYS <= nk; from += TILE_KEYS)"):
+                if self.ask and n in self.first:
+                    self.ask()
+                t(f"QUERY_TILES({call}_whole, {rest}, from, from)")
             t(
-                "long from = 0;",
-                "for (; from + TILE_KEYS <= nk; from += TILE_KEYS)",
-                f"  QUERY_TILES({call}_whole, {rest}, from, from)",
                 "for (; from < nk; from += HALF_TILE)",
                 f"  QUERY_TILES({call}_half, {rest}, from, MOST(0, LEAST(from, nk - HALF_TILE)))",
             )
@@ -227,6 +236,11 @@ class Pairs:
             t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{s.name}[r] += w->part_{s.name}[r];")
 
     def _rescale(self, step: Rescale) -> None:
+        """Sums in the new scale; a first block of keys finds the empty state, the same in every scale."""
+        with self.text.block("if (j0 > first)"):
+            self._rescaled(step)
+
+    def _rescaled(self, step: Rescale) -> None:
         t = self.text
         sums = {s.name: s for s in self.plan.pairs.body if isinstance(s, Sum)}
         scalar = [s for s in step.sums if sums[s].vector is None]

@@ -109,13 +109,14 @@ class Plan:
         """Scalar sums that register tiles of an inner product add to."""
         return [s for p in self.phases if isinstance(p, Nest) and p.dot for s in p.sums()]
 
-    def small(self, bounded: bool) -> frozenset[sp.Expr]:
-        """Exponents that are at most 100: kept at 0 by a running maximum, or all if norms bound them."""
+    def small(self, bounded: bool) -> dict[sp.Expr, str]:
+        """The shorter form of EXP2 by exponent: for those that a running maximum keeps at 0 or below, or for
+        all if norms bound them."""
         if bounded:
             lets = [s.value for s in self.pairs.body if isinstance(s, Let)]
-            return frozenset(x.args[0] for e in lets for x in e.atoms(exp2))
+            return {x.args[0]: "EXP2_NEAR" for e in lets for x in e.atoms(exp2)}
         maxima = [s for s in self.pairs.body if isinstance(s, RunningMax)]
-        return frozenset(x - s.name for s in maxima for x in (s.of, s.old))
+        return {x - s.name: "EXP2_SMALL" for s in maxima for x in (s.of, s.old)}
 
     def normalisers(self) -> list[sp.Symbol]:
         """Scalar sums that an output divides by or takes the log of."""

@@ -15,6 +15,7 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
     dtype: "float32" or "float64". `EXP2` is exact where a power of two is (integer argument in range), has
     the certified error of `projsym.codegen.exp2` elsewhere, is 0 for every argument below the exponent
     range (also minus infinity), infinite above it, and NaN for NaN (on AVX-512 also for plus infinity).
+    `EXP2_SMALL` and `EXP2_NEAR` are it with fewer operations, for arguments that are known to be small.
     """
     single = dtype == "float32"
     lines: list[str] = []
@@ -24,17 +25,19 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
     lines.append("#endif")
     c = [f"(T){x.hex()}" for x in coefficients(dtype)]
     horner = [f"V p = SET1({c[-1]});", *(f"p = FMA(p, f, SET1({x}));" for x in reversed(c[:-1]))]
-    mantissa, low, high, flush = (23, -125, 128, -160) if single else (52, -1021, 1024, -1100)
+    mantissa, high, flush = (23, 128, -160) if single else (52, 1024, -1100)
     return _PRELUDE.format(
         T="float" if single else "double",
         I="int" if single else "long long",
         isa="\n".join(lines),
         magic=repr(1.5 * 2.0**mantissa),
-        offset=127 if single else 1023,
+        offset=high - 1,
+        less=high - 2,
         mantissa=mantissa,
-        low=low,
+        low=2 - high,
         high=high,
         flush=flush,
+        zero=1 - high,
         least="FLT_MIN" if single else "DBL_MIN",
         lowest="FLT_MAX" if single else "DBL_MAX",
         sqrt="sqrtf" if single else "sqrt",
@@ -60,10 +63,10 @@ typedef {I} I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-{lowest})
 #define NORMAL {least}
@@ -95,19 +98,16 @@ INLINE V PLAIN_ROUND(V a) {{ V z = a + MAGIC; return z - MAGIC; }}
 
 INLINE V EXP2(V x) {{
 #ifdef SCALE
-  V t = MAX(SET1({flush}), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1({flush}), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1({high}), MAX(SET1({low}), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1({high}), MAX(SET1({low}), x)), z = t + (MAGIC + {less}), f = t - (z - (MAGIC + {less}));
 #endif
   {horner}
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << {mantissa}));
-  y = (V)((VI)y & ~(VI)(x < SET1({low})));
-  return CHOOSE(x < SET1({high}), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << {mantissa});  /* z holds n + {less}, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }}
 
@@ -116,10 +116,20 @@ INLINE V EXP2_SMALL(V x) {{
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1({low}), x) + (MAGIC + {offset}), f = MAX(SET1({low}), x) - (z - (MAGIC + {offset}));
+  V t = MAX(SET1({zero}), x), z = t + (MAGIC + {offset}), f = t - (z - (MAGIC + {offset}));
   {horner}
-  V y = p*(V)((VI)z << {mantissa});  /* z holds n + {offset}, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1({low})));
+  return p*(V)((VI)z << {mantissa});  /* z holds n + {offset}, the exponent field of 2^n or 0 */
+#endif
+}}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {{
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  {horner}
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << {mantissa}));  /* z ends in n, which is added to the exponent field */
 #endif
 }}
 
@@ -134,7 +144,7 @@ INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {{
-  TWICE for (long t = 0; t < n; t++) {{
+  FOUR_TIMES for (long t = 0; t < n; t++) {{
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {{
@@ -176,10 +186,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {{
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) {{ \\
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \\
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) {{ \\
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) {{ \\
       case 4: TILE##_4(__VA_ARGS__, v); break; \\
       case 3: TILE##_3(__VA_ARGS__, v); break; \\
       case 2: TILE##_2(__VA_ARGS__, v); break; \\

@@ -11,6 +11,8 @@ order, and parts are merged in one order.
 from __future__ import annotations
 
 from projsym.codegen import c_ranges
+from projsym.codegen.c_ahead import PRELUDE as AHEAD
+from projsym.codegen.c_ahead import Ahead
 from projsym.codegen.c_bounded import Bounded
 from projsym.codegen.c_driver import Driver
 from projsym.codegen.c_few import PRELUDE as FEW
@@ -109,6 +111,9 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
         t(f"#define CHUNK {-(-CHUNK // block) * block}")
         t.raw(PRELUDE)
         t("")
+    ahead = Ahead(names, t)
+    t.raw(AHEAD)
+    t("")
     parts = Parts(names, shared, t) if shared else None
     if parts:
         parts.define()
@@ -117,12 +122,13 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
             if names.storage:
                 t.raw(FEW_STORED)
             t("")
-    _structs(names, t, free, parts)
-    pairs = Pairs(plan, t, names.key_state)
+    _structs(names, t, free, parts, ahead)
+    pairs = Pairs(plan, t, names.key_state, ask=ahead.ask)
     pairs.nests()
     if names.key_sums:
         GradientRows(names, t).functions(pairs)
-        GradientDriver(names, t).driver()
+        ahead.function()
+        GradientDriver(names, t, ahead).driver()
         return str(t)
     Rows(names, t).row_block(pairs, f"{p.name}_{'online' if free else 'rows'}", p.name)
     if parts:
@@ -131,12 +137,13 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
             Few(names, t).functions()
     bounded = None
     if free:
-        others = Pairs(free, t, bounded=True)
+        others = Pairs(free, t, bounded=True, ask=ahead.ask)
         others.nests()
         Rows(Names(free), t).row_block(others, f"{p.name}_bounded")
         bounded = Bounded(Names(free), t, dtype)
         bounded.choice()
-    Driver(names, t, bounded, parts).driver()
+    ahead.function()
+    Driver(names, t, ahead, bounded, parts).driver()
     return str(t)
 
 
@@ -212,7 +219,9 @@ def _keys(names: Names) -> str:
     return text
 
 
-def _structs(names: Names, t: Text, free: Plan | None, parts: Parts | None = None) -> None:
+def _structs(
+    names: Names, t: Text, free: Plan | None, parts: Parts | None = None, ahead: Ahead | None = None
+) -> None:
     """What a row block receives, and its working memory."""
     plan = names.plan
     with t.block("typedef struct", f"}} {names.name}_args;"):
@@ -236,7 +245,8 @@ def _structs(names: Names, t: Text, free: Plan | None, parts: Parts | None = Non
         t(*(f"T stage_{k}[STAGED*P_{plan.vectors[k].feature}] ALIGNED;" for k in names.key_vectors))
         t(*(f"T all_{x}[BLOCK_i*P_{plan.vectors[x].feature}] ALIGNED;" for x in names.gathered))
         t(*(f"T bias_{x.name}[BLOCK_j*BLOCK_i] ALIGNED;" for x in names.pairs))
-        t(*(f"T pair{b}[BLOCK_j*BLOCK_i] ALIGNED;" for b in sorted(set(plan.buffers.values()))))
+        room = "(BLOCK_j + TILE_ROWS)" if names.key_sums else "BLOCK_j"
+        t(*(f"T pair{b}[{room}*BLOCK_i] ALIGNED;" for b in sorted(set(plan.buffers.values()))))
         for s in sorted(plan.states() | set(names.row_values), key=str):
             t(f"T row_{s}[BLOCK_i] ALIGNED;")
         t(
@@ -250,5 +260,5 @@ def _structs(names: Names, t: Text, free: Plan | None, parts: Parts | None = Non
         for s in dict.fromkeys(s.name for x in (plan, free) if x for s in x.tile_sums()):
             t(f"T part_{s}[BLOCK_i] ALIGNED;")
         t(*(f"I {x}[BLOCK_i] ALIGNED;" for x in names.ranges[:2]))
-        t("T factor[BLOCK_i] ALIGNED;")
+        t("T factor[BLOCK_i] ALIGNED;", *([ahead.field] if ahead else []))
     t("")

@@ -49,21 +49,24 @@ s[l] += (double)READ(a[i + l])*(double)READ(b[i + l]);
 """
 
 LARGEST = """\
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const ELEMENT *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = READU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)READ(x[a])), rest);
+    for (; a + W <= D; a += W) { V y = READU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = READ(x[a]);
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const ELEMENT *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -71,9 +74,9 @@ INLINE double LARGEST_NORM(const ELEMENT *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = READU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += READ(x[a])*READ(x[a]);
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 """
 

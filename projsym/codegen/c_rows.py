@@ -13,7 +13,12 @@ from projsym.codegen.scalar_c import scalar
 
 
 class Rows:
-    """Prints the function of one head and one block of queries."""
+    """Prints the function of one head and one block of queries.
+
+    excused: whether a row that sees no key is never counted as bad.
+    """
+
+    excused = True
 
     def __init__(self, names: Names, text: Text) -> None:
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
@@ -52,17 +57,21 @@ class Rows:
         head = f"ONCE void {own}_enter(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
         with t.block(head):
             self._open()
-            for total in self.names.sums.values():
-                if total.vector:
-                    size = f"(nq + TILE_ROWS)*P_{plan.vectors[total.vector].feature}*sizeof(T)"
-                    where = f"w->sum_{total.name}"
-                    t(f"memset({where}, 0, nq + TILE_ROWS < BLOCK_i ? {size} : sizeof {where});")
-                else:
-                    t(f"memset(w->row_{total.name}, 0, sizeof w->row_{total.name});")
+            self.empty()
             for top in (s for s in plan.pairs.body if isinstance(s, RunningMax)):
                 t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
             if plan.before or self.names.row_values:
                 self.rows_before()
+
+    def empty(self) -> None:
+        """Sums over keys at 0, those of vectors as far as there are queries."""
+        for total in self.names.sums.values():
+            where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
+            size = f"sizeof {where}"
+            if total.vector:
+                rows = f"(nq + TILE_ROWS)*P_{self.plan.vectors[total.vector].feature}*sizeof(T)"
+                size = f"nq + TILE_ROWS < BLOCK_i ? {rows} : {size}"
+            self.text(f"memset({where}, 0, {size});")
 
     def sweep_block(self, pairs: Pairs, own: str) -> None:
         """The keys from `begin`, at a multiple of a block's, to `end`."""
@@ -70,7 +79,7 @@ class Rows:
         head = f"ONCE void {own}_sweep(const {self.name}_args *a, {self.name}_work *w, long h, long i0, "
         with t.block(head + "long begin, long end)"):
             self._open()
-            t("const long nv = (nq + W - 1)/W;")
+            t("const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);")
             if plan.pairs.ranged:
                 t(*c_ranges.OPEN)
             pack = self.names.reader("PACK")
@@ -81,7 +90,8 @@ class Rows:
                     f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
                 )
             first, last = self.ends("begin", "end")
-            with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
+            t(f"const long first = {first};")
+            with t.block(f"for (long j0 = first; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
                 if plan.pairs.ranged:
                     t(*c_ranges.EDGE)
@@ -166,7 +176,7 @@ class Rows:
                     value = f"{' || '.join(f'a->out_{o.name}' for o in users)} ? {value} : 0"
                 t(f"const double val_{s.name} = {value};")
             tests = self.doubts()
-            if tests and self.plan.pairs.ranged:
+            if tests and self.plan.pairs.ranged and self.excused:
                 tests = [f"((lo && lo[r] >= hi[r]) || ({' && '.join(tests)}))"]
             if tests:
                 t(f"bad += !({' && '.join(tests)});")
@@ -178,7 +188,7 @@ class Rows:
             tests += [f"isfinite(w->row_{s}[r])", f"w->row_{s}[r] != 0"]
         for o in self.names.outputs:
             if o.feature and self.shared(o):
-                tests.append(f"!nan_{o.name}")
+                tests.append(f"!odd_{o.name}")
             elif not o.feature and tests:
                 tests.append(f"(!a->out_{o.name} || isfinite(a->out_{o.name}[h*a->n + i0 + r]))")
         return tests
@@ -191,6 +201,10 @@ class Rows:
         vectors = {self.names.sums[v].vector for _, v in o.terms if v in self.names.sums}
         return bool(vectors & scored)
 
+    def odd(self, o: Output, value: str) -> str:
+        """The C of whether a row is counted for a number of an output of vectors; "" if for none."""
+        return f"{value} != {value}" if self.shared(o) else ""
+
     def output(self, o: Output) -> None:
         """One output of one row."""
         t, sums = self.text, frozenset(self.plan.states())
@@ -200,9 +214,10 @@ class Rows:
             return
         f, terms = o.feature, []
         check, value = "", "y" if o.storage else "to[x]"
-        if self.shared(o):
-            t(f"I nan_{o.name} = 0;")
-            check = f", nan_{o.name} |= {value} != {value}"
+        odd = self.odd(o, value)
+        if odd:
+            t(f"I odd_{o.name} = 0;")
+            check = f", odd_{o.name} |= {odd}"
         with t.block(""):
             for n, (value, (_, vector)) in enumerate(zip(values, o.terms, strict=True)):
                 t(f"const T c{n} = (T){value};")

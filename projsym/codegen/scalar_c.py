@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import sympy as sp
 
 from projsym.codegen.program import exp2, step, tanh2
 
 Name = Callable[[sp.Symbol], str]
+NONE: Mapping[sp.Expr, str] = MappingProxyType({})
 
 
 class Unprintable(ValueError):
@@ -99,11 +101,11 @@ def _chain(function: str, args: list[str]) -> str:
     return text
 
 
-def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> str:
+def vector(e: sp.Expr, name: Name, small: Mapping[sp.Expr, str] = NONE) -> str:
     """An expression over lanes, as C text of type V; fused multiply-add wherever a product meets a sum.
 
-    name: the C text, an atom of type V, of a symbol. small: exponents known to be at most 100. Powers must be
-    integers or halves. Raises `Unprintable`.
+    name: the C text, an atom of type V, of a symbol. small: the form of EXP2 that serves an exponent that is
+    known to be small. Powers must be integers or halves. Raises `Unprintable`.
     """
 
     def go(x: sp.Expr) -> str:
@@ -133,7 +135,7 @@ def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> s
             parts.append(f"SQRT({x})")
         return parts[0] if len(parts) == 1 else f"({'*'.join(parts)})"
     if isinstance(e, exp2):
-        return f"EXP2{'_SMALL' if e.args[0] in small else ''}({go(e.args[0])})"
+        return f"{small.get(e.args[0], 'EXP2')}({go(e.args[0])})"
     if isinstance(e, step):
         return f"STEP({go(e.args[0])})"
     if isinstance(e, tanh2):
@@ -147,7 +149,7 @@ def vector(e: sp.Expr, name: Name, small: frozenset[sp.Expr] = frozenset()) -> s
     raise Unprintable(e, "sums, products, integer and half powers, exp2, tanh2, step, Abs, Max, Min")
 
 
-def _vector_sum(e: sp.Expr, name: Name, small: frozenset[sp.Expr]) -> str:
+def _vector_sum(e: sp.Expr, name: Name, small: Mapping[sp.Expr, str]) -> str:
     plain = [a for a in _ordered(e) if not (a.is_Mul and _fraction(a)[1] == 1)]
     products = [a for a in _ordered(e) if a not in plain]
     if plain:

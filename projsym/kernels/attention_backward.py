@@ -82,4 +82,7 @@ def attention_backward(g, out, q, k, v, g_lse, lse, scale, *, _lo=None, _hi=None
         _j0, _j1 = 0, _m
         _out_dk[_h0:_h1, _j0:_j1] = (_scale) * s1
         _out_dv[_h0:_h1, _j0:_j1] = s2
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dv))
     return _out_dq, _out_dk, _out_dv, int(_bad)

@@ -97,4 +97,8 @@ def attention_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bias, lse, 
         _out_dv[_h0:_h1, _j0:_j1] = s2
         if dkey_bias:
             _out_dkey_bias[_h0:_h1, _j0:_j1, None] = s3
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dv))
+    _bad += np.count_nonzero(~np.isfinite(_out_dkey_bias)) if dkey_bias else 0
     return _out_dq, _out_dk, _out_dv, _out_dkey_bias, int(_bad)

@@ -141,10 +141,10 @@ typedef int I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-FLT_MAX)
 #define NORMAL FLT_MIN
@@ -176,11 +176,9 @@ INLINE V PLAIN_ROUND(V a) { V z = a + MAGIC; return z - MAGIC; }
 
 INLINE V EXP2(V x) {
 #ifdef SCALE
-  V t = MAX(SET1(-160), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1(-160), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1(128), MAX(SET1(-125), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1(128), MAX(SET1(-126), x)), z = t + (MAGIC + 126), f = t - (z - (MAGIC + 126));
 #endif
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
@@ -192,9 +190,8 @@ INLINE V EXP2(V x) {
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << 23));
-  y = (V)((VI)y & ~(VI)(x < SET1(-125)));
-  return CHOOSE(x < SET1(128), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << 23);  /* z holds n + 126, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }
 
@@ -203,7 +200,7 @@ INLINE V EXP2_SMALL(V x) {
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1(-125), x) + (MAGIC + 127), f = MAX(SET1(-125), x) - (z - (MAGIC + 127));
+  V t = MAX(SET1(-127), x), z = t + (MAGIC + 127), f = t - (z - (MAGIC + 127));
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -211,8 +208,24 @@ INLINE V EXP2_SMALL(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-  V y = p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1(-125)));
+  return p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n or 0 */
+#endif
+}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V p = SET1((T)0x1.416b600000000p-13);
+  p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
+  p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
+  p = FMA(p, f, SET1((T)0x1.c6af7c0000000p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
+  p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
 #endif
 }
 
@@ -231,21 +244,24 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = x[a];
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -253,15 +269,15 @@ INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += x[a]*x[a];
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  TWICE for (long t = 0; t < n; t++) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -303,10 +319,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) { \
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) { \
       case 4: TILE##_4(__VA_ARGS__, v); break; \
       case 3: TILE##_3(__VA_ARGS__, v); break; \
       case 2: TILE##_2(__VA_ARGS__, v); break; \
@@ -401,20 +421,24 @@ INLINE void GATHER_TILE(const int R, const int C, T *sums, const T *weights, con
   UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
     STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
-INLINE void GATHER(T *sums, const T *weights, const T *values, long ld, const int P, const int B,
-                   long queries, long keys) {
+INLINE void GATHER_ROWS(const int R, T *sums, const T *weights, const T *values, long ld, const int P,
+                        const int B, long queries) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    GATHER_TILE(R, wide, sums + c*W, weights, values + c*W, ld, P, B, queries);
+  GATHER_TILE(R, last, sums + c*W, weights, values + c*W, ld, P, B, queries);
+}
+/* the weights of absent keys, up to a whole tile, are set to 0: their sums stay what they are */
+INLINE void GATHER(T *sums, T *weights, const T *values, long ld, const int P, const int B, long queries,
+                   long keys) {
   long j = 0;
-  for (; j + TILE_ROWS <= keys; j += TILE_ROWS) {
-    int c = 0;
-    for (; c < (chunks - 1)*wide; c += wide)
-      GATHER_TILE(TILE_ROWS, wide, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
-    GATHER_TILE(TILE_ROWS, last, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
-  }
-  for (; j < keys; j++)
-    for (int c = 0; c < vectors; c++)
-      GATHER_TILE(1, 1, sums + j*P + c*W, weights + j*B, values + c*W, ld, P, B, queries);
+  const long all = (keys + TILE_ROWS - 1)/TILE_ROWS*TILE_ROWS;
+  memset(weights + keys*B, 0, (all - keys)*B*sizeof(T));
+  for (; j + TILE_ROWS/2 < keys; j += TILE_ROWS)
+    GATHER_ROWS(TILE_ROWS, sums + j*P, weights + j*B, values, ld, P, B, queries);
+  if (j < keys) GATHER_ROWS(TILE_ROWS/2, sums + j*P, weights + j*B, values, ld, P, B, queries);
 }
 /* sums[key] += weights[key][query], lane by lane */
 INLINE void GATHER_LANES(T *sums, const T *weights, const int B, long queries, long keys) {
@@ -431,6 +455,15 @@ INLINE double LANES(const T *p) {
   double s = 0;
   for (int l = 0; l < W; l++) s += (double)p[l];
   return s;
+}
+
+#define LINE 64
+#define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
+/* rows still to be asked for: `each` with a tile of keys */
+typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+INLINE void ASK(ahead *x) {
+  for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
+    for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
 }
 
 typedef struct {
@@ -464,14 +497,15 @@ typedef struct {
   T all_q[BLOCK_i*P_d] ALIGNED;
   T all_g[BLOCK_i*P_dv] ALIGNED;
   T bias_attn_mask[BLOCK_j*BLOCK_i] ALIGNED;
-  T pair0[BLOCK_j*BLOCK_i] ALIGNED;
-  T pair1[BLOCK_j*BLOCK_i] ALIGNED;
+  T pair0[(BLOCK_j + TILE_ROWS)*BLOCK_i] ALIGNED;
+  T pair1[(BLOCK_j + TILE_ROWS)*BLOCK_i] ALIGNED;
   T row_r0[BLOCK_i] ALIGNED;
   T row_r1[BLOCK_i] ALIGNED;
   T sum_s0[BLOCK_i*P_d] ALIGNED;
   I seen_lo[BLOCK_i] ALIGNED;
   I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
+  ahead next[5];
 } attention_masked_backward_work;
 
 INLINE void attention_masked_backward_pairs0(const int R, const int C, const int part, const int edge, const
@@ -647,7 +681,7 @@ static void attention_masked_backward_enter(const attention_masked_backward_args
   (void)vec_out;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  memset(w->sum_s0, 0, sizeof w->sum_s0);
+  memset(w->sum_s0, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s0);
   memset(w->row_r0, 0, sizeof w->row_r0);
   memset(w->row_r1, 0, sizeof w->row_r1);
   for (long r = 0; r < nq; r++) {
@@ -659,7 +693,7 @@ static void attention_masked_backward_enter(const attention_masked_backward_args
   }
 }
 
-static void attention_masked_backward_leave(const attention_masked_backward_args *a,
+static long attention_masked_backward_leave(const attention_masked_backward_args *a,
     attention_masked_backward_work *w, long h, long i0) {
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_g = a->in_g + a->at_g[h] + i0*a->ld_g;
@@ -670,13 +704,15 @@ static void attention_masked_backward_leave(const attention_masked_backward_args
   (void)vec_q;
   long bad = 0;
   for (long r = 0; r < nq; r++) {
+    I odd_dq = 0;
     {
       const T c0 = (T)a->par_scale;
       T *to = a->out_dq + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s0[r*P_d + x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s0[r*P_d + x], odd_dq |= to[x] - to[x] != 0;
     }
+    bad += !(!odd_dq);
   }
-  (void)bad;
+  return bad;
 }
 
 static void attention_masked_backward_rows(const attention_masked_backward_args *a,
@@ -688,7 +724,7 @@ static void attention_masked_backward_rows(const attention_masked_backward_args 
   (void)vec_out;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
   const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
   const range seen = RANGE(lo, hi, nq, a->m);
@@ -731,8 +767,10 @@ static void attention_masked_backward_rows(const attention_masked_backward_args 
         - TILE_KEYS)))
     else {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 5; x++) ASK(w->next + x);
         QUERY_TILES(attention_masked_backward_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(attention_masked_backward_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from,
           nk - HALF_TILE)))
@@ -742,8 +780,9 @@ static void attention_masked_backward_rows(const attention_masked_backward_args 
         - TILE_KEYS)))
     else {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
         QUERY_TILES(attention_masked_backward_pairs1_whole, a, w, vec_v, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(attention_masked_backward_pairs1_half, a, w, vec_v, h, j0, nk, from, MOST(0, LEAST(from,
           nk - HALF_TILE)))
@@ -771,24 +810,68 @@ static void attention_masked_backward_add(attention_masked_backward_work *w, T *
   }
 }
 
-static void attention_masked_backward_keys(const attention_masked_backward_args *a, long h, long begin, long
+static long attention_masked_backward_keys(const attention_masked_backward_args *a, long h, long begin, long
     end, T *keys) {
+  long bad = 0;
   for (long j = begin; j < end; j++) {
     const double val_s3 = LANES(keys + (a->span*P_d + a->span*P_dv) + (j - begin)*W);
+    I odd_dk = 0;
     {
       const T c0 = (T)a->par_scale;
       const T *x0 = keys + (0) + (j - begin)*P_d;
       T *to = a->out_dk + (h*a->m + j)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*x0[x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*x0[x], odd_dk |= to[x] - to[x] != 0;
     }
+    I odd_dv = 0;
     {
       const T c0 = (T)1.0;
       const T *x0 = keys + (a->span*P_d) + (j - begin)*P_dv;
       T *to = a->out_dv + (h*a->m + j)*D_dv;
-      for (long x = 0; x < D_dv; x++) to[x] = c0*x0[x];
+      for (long x = 0; x < D_dv; x++) to[x] = c0*x0[x], odd_dv |= to[x] - to[x] != 0;
     }
     if (a->out_dkey_bias) a->out_dkey_bias[h*a->m + j] = (T)(val_s3);
+    bad += !(!odd_dk && !odd_dv && (!a->out_dkey_bias || isfinite(a->out_dkey_bias[h*a->m + j])));
   }
+  return bad;
+}
+
+static void attention_masked_backward_ahead(const attention_masked_backward_args *a,
+    attention_masked_backward_work *w, long H, long h, long i0) {
+  const long tiles = MOST(1, a->m/TILE_KEYS), last = i0 + BLOCK_i >= a->n;
+  const long g = h + last, i = last ? 0 : i0 + BLOCK_i;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[0] = (ahead){(const char *)(a->in_g + a->at_g[g] + i*a->ld_g), rows, (rows + tiles - 1)/tiles,
+        a->ld_g*sizeof *a->in_g, D_dv*sizeof *a->in_g};
+  }
+  else w->next[0].rows = 0;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[1] = (ahead){(const char *)(a->in_out + a->at_out[g] + i*a->ld_out), rows, (rows + tiles -
+        1)/tiles, a->ld_out*sizeof *a->in_out, D_dv*sizeof *a->in_out};
+  }
+  else w->next[1].rows = 0;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[2] = (ahead){(const char *)(a->in_q + a->at_q[g] + i*a->ld_q), rows, (rows + tiles - 1)/tiles,
+        a->ld_q*sizeof *a->in_q, D_d*sizeof *a->in_q};
+  }
+  else w->next[2].rows = 0;
+  const long block = i0/BLOCK_i, blocks = (a->n + BLOCK_i - 1)/BLOCK_i;
+  const long first = a->m*block/blocks, end = a->m*(block + 1)/blocks;
+  const int some = h + 1 < H && a->m*(long)(D_d*sizeof *a->in_k + D_dv*sizeof *a->in_v) <= SHORT;
+  if (some) {
+    const long rows = end - first;
+    w->next[3] = (ahead){(const char *)(a->in_k + a->at_k[h + 1] + first*a->ld_k), rows, (rows + tiles -
+        1)/tiles, a->ld_k*sizeof *a->in_k, D_d*sizeof *a->in_k};
+  }
+  else w->next[3].rows = 0;
+  if (some) {
+    const long rows = end - first;
+    w->next[4] = (ahead){(const char *)(a->in_v + a->at_v[h + 1] + first*a->ld_v), rows, (rows + tiles -
+        1)/tiles, a->ld_v*sizeof *a->in_v, D_dv*sizeof *a->in_v};
+  }
+  else w->next[4].rows = 0;
 }
 
 int attention_masked_backward(long H, long n, long m, const T *in_g, const long *at_g, long ld_g, const T
@@ -803,7 +886,7 @@ int attention_masked_backward(long H, long n, long m, const T *in_g, const long 
   T *keys = malloc(1*H*m*sizeof(T) + 1);
   if (!keys) return -1;
   T *key_t0 = keys + 0*H*m;
-  const long span = m < CHUNK ? (m + TILE_ROWS)/TILE_ROWS*TILE_ROWS : CHUNK;
+  const long span = (LEAST(m, CHUNK) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;
   const attention_masked_backward_args args = {.n = n, .m = m, .span = span, .in_g = in_g, .at_g = at_g, .ld_g
       = ld_g, .in_out = in_out, .at_out = at_out, .ld_out = ld_out, .in_q = in_q, .at_q = at_q, .ld_q = ld_q,
       .in_k = in_k, .at_k = at_k, .ld_k = ld_k, .in_v = in_v, .at_v = at_v, .ld_v = ld_v, .in_g_lse =
@@ -818,7 +901,7 @@ int attention_masked_backward(long H, long n, long m, const T *in_g, const long 
   const attention_masked_backward_args *a = &args;
   T *kept = chunks > 1 ? malloc(chunks*H*blocks*row*sizeof(T) + 1) : NULL;
   if (chunks > 1 && !kept) failed++;
-#pragma omp parallel num_threads(threads) reduction(+:failed)
+#pragma omp parallel num_threads(threads) reduction(+:bad, failed)
   {
 #pragma omp for collapse(2) schedule(static)
     for (long h = 0; h < H; h++)
@@ -831,23 +914,24 @@ int attention_masked_backward(long H, long n, long m, const T *in_g, const long 
     const int good = w && keys_of_chunk && (kept || chunks == 1);
     if (w) memset(w, 0, sizeof *w);
     if (!good) failed++;
-#pragma omp for collapse(2) schedule(dynamic, 1)
+#pragma omp for collapse(2) schedule(dynamic, 1 + H*chunks/(32*threads))
     for (long h = 0; h < H; h++) for (long c = 0; c < chunks; c++) if (good) {
       const long begin = c*CHUNK, end = m - begin < CHUNK ? m : begin + CHUNK;
       memset(keys_of_chunk, 0, sizeof(T)*(a->span*P_d + a->span*P_dv + a->span*W));
       for (long b = 0; b < blocks; b++) {
+        if (chunks == 1) attention_masked_backward_ahead(a, w, H, h, b*BLOCK_i);
         attention_masked_backward_enter(a, w, h, b*BLOCK_i);
         attention_masked_backward_rows(a, w, h, b*BLOCK_i, begin, end, keys_of_chunk);
         if (kept) attention_masked_backward_keep(w, kept + ((c*H + h)*blocks + b)*row);
-        else attention_masked_backward_leave(a, w, h, b*BLOCK_i);
+        else bad += attention_masked_backward_leave(a, w, h, b*BLOCK_i);
       }
-      attention_masked_backward_keys(a, h, begin, end, keys_of_chunk);
+      bad += attention_masked_backward_keys(a, h, begin, end, keys_of_chunk);
     }
-#pragma omp for collapse(2) schedule(dynamic, 1)
+#pragma omp for collapse(2) schedule(dynamic, 1 + H*chunks/(32*threads))
     for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) if (good && kept) {
       attention_masked_backward_enter(a, w, h, b*BLOCK_i);
       for (long c = 0; c < chunks; c++) attention_masked_backward_add(w, kept + ((c*H + h)*blocks + b)*row);
-      attention_masked_backward_leave(a, w, h, b*BLOCK_i);
+      bad += attention_masked_backward_leave(a, w, h, b*BLOCK_i);
     }
     free(w);
     free(keys_of_chunk);

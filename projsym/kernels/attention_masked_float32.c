@@ -171,10 +171,10 @@ typedef int I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-FLT_MAX)
 #define NORMAL FLT_MIN
@@ -206,11 +206,9 @@ INLINE V PLAIN_ROUND(V a) { V z = a + MAGIC; return z - MAGIC; }
 
 INLINE V EXP2(V x) {
 #ifdef SCALE
-  V t = MAX(SET1(-160), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1(-160), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1(128), MAX(SET1(-125), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1(128), MAX(SET1(-126), x)), z = t + (MAGIC + 126), f = t - (z - (MAGIC + 126));
 #endif
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
@@ -222,9 +220,8 @@ INLINE V EXP2(V x) {
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << 23));
-  y = (V)((VI)y & ~(VI)(x < SET1(-125)));
-  return CHOOSE(x < SET1(128), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << 23);  /* z holds n + 126, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }
 
@@ -233,7 +230,7 @@ INLINE V EXP2_SMALL(V x) {
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1(-125), x) + (MAGIC + 127), f = MAX(SET1(-125), x) - (z - (MAGIC + 127));
+  V t = MAX(SET1(-127), x), z = t + (MAGIC + 127), f = t - (z - (MAGIC + 127));
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -241,8 +238,24 @@ INLINE V EXP2_SMALL(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-  V y = p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1(-125)));
+  return p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n or 0 */
+#endif
+}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V p = SET1((T)0x1.416b600000000p-13);
+  p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
+  p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
+  p = FMA(p, f, SET1((T)0x1.c6af7c0000000p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
+  p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
 #endif
 }
 
@@ -261,21 +274,24 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = x[a];
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -283,15 +299,15 @@ INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += x[a]*x[a];
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  TWICE for (long t = 0; t < n; t++) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -333,10 +349,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) { \
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) { \
       case 4: TILE##_4(__VA_ARGS__, v); break; \
       case 3: TILE##_3(__VA_ARGS__, v); break; \
       case 2: TILE##_2(__VA_ARGS__, v); break; \
@@ -420,6 +440,15 @@ INLINE VI LOADI(const I *p) { return *(const VI *)p; }
 INLINE VI SETI(I x) { return x - (VI){0}; }
 INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
 
+#define LINE 64
+#define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
+/* rows still to be asked for: `each` with a tile of keys */
+typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+INLINE void ASK(ahead *x) {
+  for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
+    for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
+}
+
 #define PART 768
 #define FEW 3
 #define FEW_FEATURES (REGISTERS/2)
@@ -490,7 +519,6 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define LINE 64
 #define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
 /* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
 INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
@@ -545,6 +573,7 @@ typedef struct {
   I seen_lo[BLOCK_i] ALIGNED;
   I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
+  ahead next[3];
 } attention_masked_work;
 
 INLINE void attention_masked_pairs0(const int R, const int C, const int part, const int edge, const
@@ -662,12 +691,13 @@ ONCE void attention_masked_sweep(const attention_masked_args *a, attention_maske
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
   const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
   const range seen = RANGE(lo, hi, nq, a->m);
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+  const long first = MOST(begin, seen.first/BLOCK_j*BLOCK_j);
+  for (long j0 = first; j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
     const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
     const int edge = j0 < seen.from || j0 + nk > seen.to;
     if (edge) {
@@ -692,21 +722,25 @@ ONCE void attention_masked_sweep(const attention_masked_args *a, attention_maske
         TILE_KEYS)))
     else {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 3; x++) ASK(w->next + x);
         QUERY_TILES(attention_masked_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(attention_masked_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk -
           HALF_TILE)))
     }
-    for (long v = 0; v < nv; v++) {
-      const V row_m = LOAD(w->row_m + v*W);
-      const V row_m_old = LOAD(w->row_m_old + v*W);
-      const V factor = EXP2_SMALL((row_m_old - row_m));
-      STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
-      STORE(w->factor + v*W, factor);
-    }
-    for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
-      for (long x = 0; x < P_dv; x++) w->sum_s1[r*P_dv + x] *= w->factor[r];
+    if (j0 > first) {
+      for (long v = 0; v < nv; v++) {
+        const V row_m = LOAD(w->row_m + v*W);
+        const V row_m_old = LOAD(w->row_m_old + v*W);
+        const V factor = EXP2_SMALL((row_m_old - row_m));
+        STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
+        STORE(w->factor + v*W, factor);
+      }
+      for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
+        for (long x = 0; x < P_dv; x++) w->sum_s1[r*P_dv + x] *= w->factor[r];
+      }
     }
     if (edge) for (long v = 0; v < nv; v++) attention_masked_pairs2(1, a, w, h, j0, nk, v);
     else for (long v = 0; v < nv; v++) attention_masked_pairs2(0, a, w, h, j0, nk, v);
@@ -852,6 +886,33 @@ static void attention_masked_few(const attention_masked_args *a, attention_maske
   }
 }
 
+static void attention_masked_ahead(const attention_masked_args *a, attention_masked_work *w, long H, long h,
+    long i0) {
+  const long tiles = MOST(1, a->m/TILE_KEYS), last = i0 + BLOCK_i >= a->n;
+  const long g = h + last, i = last ? 0 : i0 + BLOCK_i;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[0] = (ahead){(const char *)(a->in_q + a->at_q[g] + i*a->ld_q), rows, (rows + tiles - 1)/tiles,
+        a->ld_q*sizeof *a->in_q, D_d*sizeof *a->in_q};
+  }
+  else w->next[0].rows = 0;
+  const long block = i0/BLOCK_i, blocks = (a->n + BLOCK_i - 1)/BLOCK_i;
+  const long first = a->m*block/blocks, end = a->m*(block + 1)/blocks;
+  const int some = h + 1 < H && a->m*(long)(D_d*sizeof *a->in_k + D_dv*sizeof *a->in_v) <= SHORT;
+  if (some) {
+    const long rows = end - first;
+    w->next[1] = (ahead){(const char *)(a->in_k + a->at_k[h + 1] + first*a->ld_k), rows, (rows + tiles -
+        1)/tiles, a->ld_k*sizeof *a->in_k, D_d*sizeof *a->in_k};
+  }
+  else w->next[1].rows = 0;
+  if (some) {
+    const long rows = end - first;
+    w->next[2] = (ahead){(const char *)(a->in_v + a->at_v[h + 1] + first*a->ld_v), rows, (rows + tiles -
+        1)/tiles, a->ld_v*sizeof *a->in_v, D_dv*sizeof *a->in_v};
+  }
+  else w->next[2].rows = 0;
+}
+
 int attention_masked(long H, long n, long m, const T *in_q, const long *at_q, long ld_q, const T *in_k, const
     long *at_k, long ld_k, const T *in_v, const long *at_v, long ld_v, const T *in_key_bias, const long
     *at_key_bias, const T *in_attn_mask, const long *at_attn_mask, long ld_attn_mask, double par_scale, T
@@ -885,6 +946,7 @@ int attention_masked(long H, long n, long m, const T *in_q, const long *at_q, lo
     }
     attention_masked_work *w = aligned_alloc(64, sizeof(attention_masked_work));
     if (!w) failed++;
+    if (w) memset(w->next, 0, sizeof w->next);
     if (share || n <= 3) {
 #pragma omp for collapse(3) schedule(dynamic, 1 + H*blocks*parts/(32*threads))
       for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) for (long p = 0; p < parts; p++)
@@ -909,8 +971,10 @@ int attention_masked(long H, long n, long m, const T *in_q, const long *at_q, lo
     else {
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))
       for (long h = 0; h < H; h++)
-        for (long i0 = 0; i0 < n; i0 += BLOCK_i)
-          if (w) bad += attention_masked_rows(&args, w, h, i0);
+        for (long i0 = 0; i0 < n; i0 += BLOCK_i) if (w) {
+        attention_masked_ahead(&args, w, H, h, i0);
+        bad += attention_masked_rows(&args, w, h, i0);
+      }
     }
     free(w);
   }

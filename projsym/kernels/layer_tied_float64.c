@@ -132,10 +132,10 @@ typedef long long I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-DBL_MAX)
 #define NORMAL DBL_MIN
@@ -167,11 +167,9 @@ INLINE V PLAIN_ROUND(V a) { V z = a + MAGIC; return z - MAGIC; }
 
 INLINE V EXP2(V x) {
 #ifdef SCALE
-  V t = MAX(SET1(-1100), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1(-1100), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1(1024), MAX(SET1(-1021), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1(1024), MAX(SET1(-1022), x)), z = t + (MAGIC + 1022), f = t - (z - (MAGIC + 1022));
 #endif
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
@@ -188,9 +186,8 @@ INLINE V EXP2(V x) {
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << 52));
-  y = (V)((VI)y & ~(VI)(x < SET1(-1021)));
-  return CHOOSE(x < SET1(1024), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << 52);  /* z holds n + 1022, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }
 
@@ -199,7 +196,7 @@ INLINE V EXP2_SMALL(V x) {
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1(-1021), x) + (MAGIC + 1023), f = MAX(SET1(-1021), x) - (z - (MAGIC + 1023));
+  V t = MAX(SET1(-1023), x), z = t + (MAGIC + 1023), f = t - (z - (MAGIC + 1023));
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
   p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
@@ -212,8 +209,29 @@ INLINE V EXP2_SMALL(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
   p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-  V y = p*(V)((VI)z << 52);  /* z holds n + 1023, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1(-1021)));
+  return p*(V)((VI)z << 52);  /* z holds n + 1023, the exponent field of 2^n or 0 */
+#endif
+}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V p = SET1((T)0x1.e80ee9129ad2ep-32);
+  p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
+  p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
+  p = FMA(p, f, SET1((T)0x1.62bfcdde8b10cp-20));
+  p = FMA(p, f, SET1((T)0x1.ffcbfbf8c7edap-17));
+  p = FMA(p, f, SET1((T)0x1.4309130c01210p-13));
+  p = FMA(p, f, SET1((T)0x1.5d87fe78b3b9bp-10));
+  p = FMA(p, f, SET1((T)0x1.3b2ab6fba11f5p-7));
+  p = FMA(p, f, SET1((T)0x1.c6b08d704a0d4p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
+  p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << 52));  /* z ends in n, which is added to the exponent field */
 #endif
 }
 
@@ -232,21 +250,24 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = x[a];
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -254,15 +275,15 @@ INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += x[a]*x[a];
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  TWICE for (long t = 0; t < n; t++) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -304,10 +325,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) { \
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) { \
       case 4: TILE##_4(__VA_ARGS__, v); break; \
       case 3: TILE##_3(__VA_ARGS__, v); break; \
       case 2: TILE##_2(__VA_ARGS__, v); break; \
@@ -546,9 +571,10 @@ ONCE void layer_tied_rows_sweep(const layer_tied_args *a, layer_tied_work *w, lo
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
+  const long first = begin;
+  for (long j0 = first; j0 < end; j0 += BLOCK_j) {
     const long nk = LEAST(end - j0, BLOCK_j);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
@@ -558,21 +584,24 @@ ONCE void layer_tied_rows_sweep(const layer_tied_args *a, layer_tied_work *w, lo
     memcpy(w->row_m_old, w->row_m, sizeof w->row_m);
     {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
         QUERY_TILES(layer_tied_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(layer_tied_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk -
           HALF_TILE)))
     }
-    for (long v = 0; v < nv; v++) {
-      const V row_m = LOAD(w->row_m + v*W);
-      const V row_m_old = LOAD(w->row_m_old + v*W);
-      const V factor = EXP2_SMALL((row_m_old - row_m));
-      STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
-      STORE(w->factor + v*W, factor);
-    }
-    for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
-      for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+    if (j0 > first) {
+      for (long v = 0; v < nv; v++) {
+        const V row_m = LOAD(w->row_m + v*W);
+        const V row_m_old = LOAD(w->row_m_old + v*W);
+        const V factor = EXP2_SMALL((row_m_old - row_m));
+        STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
+        STORE(w->factor + v*W, factor);
+      }
+      for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
+        for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+      }
     }
     for (long v = 0; v < nv; v++) layer_tied_pairs2(a, w, h, j0, nk, v);
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
@@ -584,15 +613,15 @@ ONCE long layer_tied_rows_leave(const layer_tied_args *a, layer_tied_work *w, lo
   (void)vec_q;
   long bad = 0;
   for (long r = 0; r < nq; r++) {
-    I nan_mean = 0;
+    I odd_mean = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_mean + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_mean |= to[x] != to[x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], odd_mean |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
-    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_mean && (!a->out_lse ||
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_mean && (!a->out_lse ||
         isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;

@@ -126,4 +126,7 @@ def project_bandwidths_backward(g, out, q, k, g_lse, lse, sigma, *, dsigma=True,
         _out_dk[_h0:_h1, _j0:_j1] = s2 + (-s3) * _k + s4
         if dsigma:
             _out_dsigma[_h0:_h1, _j0:_j1, None] = s5
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dsigma)) if dsigma else 0
     return _out_dq, _out_dk, _out_dsigma, int(_bad)

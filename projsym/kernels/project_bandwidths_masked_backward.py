@@ -134,4 +134,8 @@ def project_bandwidths_masked_backward(g, out, q, k, attn_mask, g_lse, key_bias,
             _out_dkey_bias[_h0:_h1, _j0:_j1, None] = s5
         if dsigma:
             _out_dsigma[_h0:_h1, _j0:_j1, None] = s6
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dkey_bias)) if dkey_bias else 0
+    _bad += np.count_nonzero(~np.isfinite(_out_dsigma)) if dsigma else 0
     return _out_dq, _out_dk, _out_dkey_bias, _out_dsigma, int(_bad)

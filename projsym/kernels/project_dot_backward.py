@@ -88,4 +88,7 @@ def project_dot_backward(g, out, q, k, g_lse, lse, scale, *, dscale=True, _lo=No
                 _out_dscale[_h0:_h1, _i0:_i1, None] = s3
         _j0, _j1 = 0, _m
         _out_dk[_h0:_h1, _j0:_j1] = (_scale) * s1 + s2
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dscale)) if dscale else 0
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
     return _out_dq, _out_dscale, _out_dk, int(_bad)

@@ -103,4 +103,8 @@ def project_dot_masked_backward(g, out, q, k, attn_mask, g_lse, key_bias, lse, s
         _out_dk[_h0:_h1, _j0:_j1] = (_scale) * s1 + s2
         if dkey_bias:
             _out_dkey_bias[_h0:_h1, _j0:_j1, None] = s3
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dscale)) if dscale else 0
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dkey_bias)) if dkey_bias else 0
     return _out_dq, _out_dscale, _out_dk, _out_dkey_bias, int(_bad)

@@ -107,4 +107,7 @@ def project_gaussian_backward(g, out, q, k, g_lse, lse, sigma, *, dsigma=True, _
         _j0, _j1 = 0, _m
         _k = k[_h0:_h1, _j0:_j1]
         _out_dk[_h0:_h1, _j0:_j1] = (_T(1.0 / np.square(sigma))) * s2 + (-(_T(1.0 / np.square(sigma)) * s3)) * _k + s4
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dsigma)) if dsigma else 0
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
     return _out_dq, _out_dsigma, _out_dk, int(_bad)

@@ -207,10 +207,10 @@ typedef int I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-FLT_MAX)
 #define NORMAL FLT_MIN
@@ -242,11 +242,9 @@ INLINE V PLAIN_ROUND(V a) { V z = a + MAGIC; return z - MAGIC; }
 
 INLINE V EXP2(V x) {
 #ifdef SCALE
-  V t = MAX(SET1(-160), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1(-160), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1(128), MAX(SET1(-125), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1(128), MAX(SET1(-126), x)), z = t + (MAGIC + 126), f = t - (z - (MAGIC + 126));
 #endif
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
@@ -258,9 +256,8 @@ INLINE V EXP2(V x) {
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << 23));
-  y = (V)((VI)y & ~(VI)(x < SET1(-125)));
-  return CHOOSE(x < SET1(128), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << 23);  /* z holds n + 126, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }
 
@@ -269,7 +266,7 @@ INLINE V EXP2_SMALL(V x) {
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1(-125), x) + (MAGIC + 127), f = MAX(SET1(-125), x) - (z - (MAGIC + 127));
+  V t = MAX(SET1(-127), x), z = t + (MAGIC + 127), f = t - (z - (MAGIC + 127));
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -277,8 +274,24 @@ INLINE V EXP2_SMALL(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-  V y = p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1(-125)));
+  return p*(V)((VI)z << 23);  /* z holds n + 127, the exponent field of 2^n or 0 */
+#endif
+}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V p = SET1((T)0x1.416b600000000p-13);
+  p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
+  p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
+  p = FMA(p, f, SET1((T)0x1.c6af7c0000000p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
+  p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
 #endif
 }
 
@@ -297,21 +310,24 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = x[a];
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -319,15 +335,15 @@ INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += x[a]*x[a];
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  TWICE for (long t = 0; t < n; t++) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -369,10 +385,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) { \
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) { \
       case 4: TILE##_4(__VA_ARGS__, v); break; \
       case 3: TILE##_3(__VA_ARGS__, v); break; \
       case 2: TILE##_2(__VA_ARGS__, v); break; \
@@ -446,21 +466,24 @@ INLINE double INNER_STORED(const S *a, const S *b, long n) {
   for (; i < n; i++) rest += (double)WIDE(a[i])*(double)WIDE(b[i]);
   return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
 }
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST_STORED(const S *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = WIDEU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)WIDE(x[a])), rest);
+    for (; a + W <= D; a += W) { V y = WIDEU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = WIDE(x[a]);
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM_STORED(const S *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -468,9 +491,9 @@ INLINE double LARGEST_NORM_STORED(const S *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = WIDEU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += WIDE(x[a])*WIDE(x[a]);
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 /* rows of a matrix, padded with zeros to P features and `all` rows */
 INLINE void STAGE_STORED(T *to, const S *from, long ld, const int D, const int P, long rows, long all) {
@@ -532,6 +555,15 @@ INLINE void LANES_OF(I *to, const long *ends, long rows, const int B, long j0, l
 INLINE VI LOADI(const I *p) { return *(const VI *)p; }
 INLINE VI SETI(I x) { return x - (VI){0}; }
 INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
+
+#define LINE 64
+#define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
+/* rows still to be asked for: `each` with a tile of keys */
+typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+INLINE void ASK(ahead *x) {
+  for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
+    for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
+}
 
 #define PART 768
 #define FEW 3
@@ -603,7 +635,6 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define LINE 64
 #define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
 /* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
 INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
@@ -696,6 +727,7 @@ typedef struct {
   I seen_lo[BLOCK_i] ALIGNED;
   I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
+  ahead next[2];
 } project_gaussian_work;
 
 INLINE void project_gaussian_pairs0(const int R, const int C, const int part, const int edge, const
@@ -815,12 +847,13 @@ ONCE void project_gaussian_sweep(const project_gaussian_args *a, project_gaussia
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
   const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
   const range seen = RANGE(lo, hi, nq, a->m);
   PACK_STORED(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+  const long first = MOST(begin, seen.first/BLOCK_j*BLOCK_j);
+  for (long j0 = first; j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
     const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
     const int edge = j0 < seen.from || j0 + nk > seen.to;
     if (edge) {
@@ -835,21 +868,25 @@ ONCE void project_gaussian_sweep(const project_gaussian_args *a, project_gaussia
         TILE_KEYS)))
     else {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 2; x++) ASK(w->next + x);
         QUERY_TILES(project_gaussian_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(project_gaussian_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk -
           HALF_TILE)))
     }
-    for (long v = 0; v < nv; v++) {
-      const V row_m = LOAD(w->row_m + v*W);
-      const V row_m_old = LOAD(w->row_m_old + v*W);
-      const V factor = EXP2_SMALL((row_m_old - row_m));
-      STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
-      STORE(w->factor + v*W, factor);
-    }
-    for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
-      for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+    if (j0 > first) {
+      for (long v = 0; v < nv; v++) {
+        const V row_m = LOAD(w->row_m + v*W);
+        const V row_m_old = LOAD(w->row_m_old + v*W);
+        const V factor = EXP2_SMALL((row_m_old - row_m));
+        STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
+        STORE(w->factor + v*W, factor);
+      }
+      for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
+        for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+      }
     }
     if (edge) for (long v = 0; v < nv; v++) project_gaussian_pairs2(1, a, w, h, j0, nk, v);
     else for (long v = 0; v < nv; v++) project_gaussian_pairs2(0, a, w, h, j0, nk, v);
@@ -866,16 +903,16 @@ ONCE long project_gaussian_leave(const project_gaussian_args *a, project_gaussia
   (void)lo, (void)hi;
   for (long r = 0; r < nq; r++) {
     const double val_q_q = w->keep_q_q[r];
-    I nan_out = 0;
+    I odd_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       S *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), nan_out |= y !=
+      for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), odd_out |= y !=
           y; }
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(((((-1.0)*0.5*val_q_q)/(a->par_sigma*a->par_sigma)) +
         log((double)w->row_s0[r]) + ((double)w->row_m[r]/a->par_log2e)));
-    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out &&
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out &&
         (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
@@ -1003,7 +1040,7 @@ INLINE void project_gaussian_bounded_pairs0(const int R, const int C, const int 
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
-      const V pair_w0 = EXP2_SMALL((pair_q_k + SET1(key_t0[j + r])));
+      const V pair_w0 = EXP2_NEAR((pair_q_k + SET1(key_t0[j + r])));
       part_s0 += pair_w0;
       STORE(w->pair0 + at, pair_w0);
     }
@@ -1068,17 +1105,20 @@ ONCE void project_gaussian_bounded_sweep(const project_gaussian_args *a, project
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   PACK_STORED(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
+  const long first = begin;
+  for (long j0 = first; j0 < end; j0 += BLOCK_j) {
     const long nk = LEAST(end - j0, BLOCK_j);
     STAGE_STORED(w->stage_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
     const T *vec_k = w->stage_k;
     memset(w->part_s0, 0, sizeof w->part_s0);
     {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 2; x++) ASK(w->next + x);
         QUERY_TILES(project_gaussian_bounded_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(project_gaussian_bounded_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk
           - HALF_TILE)))
@@ -1095,16 +1135,16 @@ ONCE long project_gaussian_bounded_leave(const project_gaussian_args *a, project
   long bad = 0;
   for (long r = 0; r < nq; r++) {
     const double val_q_q = w->keep_q_q[r];
-    I nan_out = 0;
+    I odd_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       S *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), nan_out |= y !=
+      for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), odd_out |= y !=
           y; }
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(((((-1.0)*0.5*val_q_q)/(a->par_sigma*a->par_sigma)) +
         log((double)w->row_s0[r])));
-    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out && (!a->out_lse ||
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out && (!a->out_lse ||
         isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
@@ -1125,6 +1165,27 @@ static long project_gaussian_rows(const project_gaussian_args *a, project_gaussi
   const double norm_q = LARGEST_NORM_STORED(a->in_q + a->at_q[h] + i0*a->ld_q, a->ld_q, D_d, nq);
   const int safe = (most_t0 + (norm_k*norm_q*fabs(a->par_c0))) <= 28 && value_k*a->m <= 0x1p96;
   return safe ? project_gaussian_bounded(a, w, h, i0) : project_gaussian_online(a, w, h, i0);
+}
+
+static void project_gaussian_ahead(const project_gaussian_args *a, project_gaussian_work *w, long H, long h,
+    long i0) {
+  const long tiles = MOST(1, a->m/TILE_KEYS), last = i0 + BLOCK_i >= a->n;
+  const long g = h + last, i = last ? 0 : i0 + BLOCK_i;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[0] = (ahead){(const char *)(a->in_q + a->at_q[g] + i*a->ld_q), rows, (rows + tiles - 1)/tiles,
+        a->ld_q*sizeof *a->in_q, D_d*sizeof *a->in_q};
+  }
+  else w->next[0].rows = 0;
+  const long block = i0/BLOCK_i, blocks = (a->n + BLOCK_i - 1)/BLOCK_i;
+  const long first = a->m*block/blocks, end = a->m*(block + 1)/blocks;
+  const int some = h + 1 < H && a->m*(long)(D_d*sizeof *a->in_k) <= SHORT;
+  if (some) {
+    const long rows = end - first;
+    w->next[1] = (ahead){(const char *)(a->in_k + a->at_k[h + 1] + first*a->ld_k), rows, (rows + tiles -
+        1)/tiles, a->ld_k*sizeof *a->in_k, D_d*sizeof *a->in_k};
+  }
+  else w->next[1].rows = 0;
 }
 
 int project_gaussian(long H, long n, long m, const S *in_q, const long *at_q, long ld_q, const S *in_k, const
@@ -1168,6 +1229,7 @@ int project_gaussian(long H, long n, long m, const S *in_q, const long *at_q, lo
     }
     project_gaussian_work *w = aligned_alloc(64, sizeof(project_gaussian_work));
     if (!w) failed++;
+    if (w) memset(w->next, 0, sizeof w->next);
     if (share || n <= 3) {
 #pragma omp for collapse(3) schedule(dynamic, 1 + H*blocks*parts/(32*threads))
       for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) for (long p = 0; p < parts; p++)
@@ -1192,8 +1254,10 @@ int project_gaussian(long H, long n, long m, const S *in_q, const long *at_q, lo
     else {
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))
       for (long h = 0; h < H; h++)
-        for (long i0 = 0; i0 < n; i0 += BLOCK_i)
-          if (w) bad += project_gaussian_rows(&args, w, h, i0);
+        for (long i0 = 0; i0 < n; i0 += BLOCK_i) if (w) {
+        project_gaussian_ahead(&args, w, H, h, i0);
+        bad += project_gaussian_rows(&args, w, h, i0);
+      }
     }
     free(w);
   }

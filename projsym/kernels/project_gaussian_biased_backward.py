@@ -111,4 +111,8 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
         _out_dk[_h0:_h1, _j0:_j1] = (_T(1.0 / np.square(sigma))) * s2 + (-(_T(1.0 / np.square(sigma)) * s3)) * _k + s4
         if dkey_bias:
             _out_dkey_bias[_h0:_h1, _j0:_j1, None] = s3
+    _bad += np.count_nonzero(~np.isfinite(_out_dq))
+    _bad += np.count_nonzero(~np.isfinite(_out_dsigma)) if dsigma else 0
+    _bad += np.count_nonzero(~np.isfinite(_out_dk))
+    _bad += np.count_nonzero(~np.isfinite(_out_dkey_bias)) if dkey_bias else 0
     return _out_dq, _out_dsigma, _out_dk, _out_dkey_bias, int(_bad)

@@ -195,10 +195,10 @@ typedef long long I;
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define TWICE _Pragma("clang loop unroll_count(2)")
+#define FOUR_TIMES _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
-#define TWICE _Pragma("GCC unroll 2")
+#define FOUR_TIMES _Pragma("GCC unroll 4")
 #endif
 #define LOWEST (-DBL_MAX)
 #define NORMAL DBL_MIN
@@ -230,11 +230,9 @@ INLINE V PLAIN_ROUND(V a) { V z = a + MAGIC; return z - MAGIC; }
 
 INLINE V EXP2(V x) {
 #ifdef SCALE
-  V t = MAX(SET1(-1100), x);
-  V n = ROUND(t), f = t - n;
+  V t = MAX(SET1(-1100), x), n = ROUND(t), f = t - n;
 #else
-  V t = MIN(SET1(1024), MAX(SET1(-1021), x));
-  V n = ROUND(t), f = t - n;
+  V t = MIN(SET1(1024), MAX(SET1(-1022), x)), z = t + (MAGIC + 1022), f = t - (z - (MAGIC + 1022));
 #endif
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
@@ -251,9 +249,8 @@ INLINE V EXP2(V x) {
 #ifdef SCALE
   return SCALE(p, n);
 #else
-  V y = (V)((VI)p + ((VI)(n + MAGIC) << 52));
-  y = (V)((VI)y & ~(VI)(x < SET1(-1021)));
-  return CHOOSE(x < SET1(1024), y, x + SET1(INFINITY));
+  V y = p*(V)((VI)z << 52);  /* z holds n + 1022, the exponent field of 2^(n - 1) or 0 */
+  return y + y;
 #endif
 }
 
@@ -262,7 +259,7 @@ INLINE V EXP2_SMALL(V x) {
 #ifdef SCALE
   return EXP2(x);
 #else
-  V z = MAX(SET1(-1021), x) + (MAGIC + 1023), f = MAX(SET1(-1021), x) - (z - (MAGIC + 1023));
+  V t = MAX(SET1(-1023), x), z = t + (MAGIC + 1023), f = t - (z - (MAGIC + 1023));
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
   p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
@@ -275,8 +272,29 @@ INLINE V EXP2_SMALL(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
   p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-  V y = p*(V)((VI)z << 52);  /* z holds n + 1023, the exponent field of 2^n */
-  return (V)((VI)y & ~(VI)(x < SET1(-1021)));
+  return p*(V)((VI)z << 52);  /* z holds n + 1023, the exponent field of 2^n or 0 */
+#endif
+}
+
+/* the same for numbers of magnitude at most 100 */
+INLINE V EXP2_NEAR(V x) {
+  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V p = SET1((T)0x1.e80ee9129ad2ep-32);
+  p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
+  p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
+  p = FMA(p, f, SET1((T)0x1.62bfcdde8b10cp-20));
+  p = FMA(p, f, SET1((T)0x1.ffcbfbf8c7edap-17));
+  p = FMA(p, f, SET1((T)0x1.4309130c01210p-13));
+  p = FMA(p, f, SET1((T)0x1.5d87fe78b3b9bp-10));
+  p = FMA(p, f, SET1((T)0x1.3b2ab6fba11f5p-7));
+  p = FMA(p, f, SET1((T)0x1.c6b08d704a0d4p-5));
+  p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
+  p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
+  p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
+#ifdef SCALE
+  return SCALE(p, n);
+#else
+  return (V)((VI)p + ((VI)z << 52));  /* z ends in n, which is added to the exponent field */
 #endif
 }
 
@@ -295,21 +313,24 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
-/* the largest magnitude in rows of D numbers; NaN is passed over */
+/* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
-  V most = {0};
-  double rest = 0;
+  V most = {0}, odd = {0};
+  double rest = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     long a = 0;
-    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most); }
-    for (; a < D; a++) rest = SMAX(fabs((double)x[a]), rest);
+    for (; a + W <= D; a += W) { V y = LOADU(x + a); most = MAX(MAX(y, -y), most), odd += y - y; }
+    for (; a < D; a++) {
+      const double y = x[a];
+      rest = SMAX(fabs(y), rest), doubt += y - y;
+    }
   }
-  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest);
-  return rest;
+  for (int l = 0; l < W; l++) rest = SMAX(most[l], rest), doubt += odd[l];
+  return rest + doubt;  /* a finite number less itself is 0, all others give NaN */
 }
-/* at least the largest norm of rows of D numbers, but for rounding; infinite where a square overflows */
+/* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0;
+  double most = 0, doubt = 0;
   for (long r = 0; r < rows; r++, x += ld) {
     V s = {0};
     T rest = 0;
@@ -317,15 +338,15 @@ INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
     for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
     for (; a < D; a++) rest += x[a]*x[a];
     for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most);
+    most = SMAX(rest, most), doubt += rest - rest;
   }
-  return sqrt(most + D*(double)NORMAL);
+  return sqrt(most + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
                   const T *right, long rt, long n) {
-  TWICE for (long t = 0; t < n; t++) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
     V b[16];
     UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
     UNROLL for (int r = 0; r < R; r++) {
@@ -367,10 +388,14 @@ INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, co
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))
 #define TILE_FUNCTION ONCE void
-/* the tiles TILE_4, … of 4, … vectors for all vectors of queries, in shares as even as can be */
+/* vectors in a tile: as many as fit, in shares as even as can be */
+INLINE long SHARE(long vectors, long fit) {
+  const long turns = (vectors + fit - 1)/fit;
+  return (vectors + turns - 1)/turns;
+}
+/* the tiles TILE_4, … of 4, … vectors for all vectors of queries */
 #define QUERY_TILES(TILE, ...) { \
-    const long turns = (nv + TILE_QUERY_VECTORS - 1)/TILE_QUERY_VECTORS, most = (nv + turns - 1)/turns; \
-    for (long v = 0; v < nv; v += most) switch (LEAST(nv - v, most)) { \
+    for (long v = 0; v < nv; v += share) switch (LEAST(nv - v, share)) { \
       case 4: TILE##_4(__VA_ARGS__, v); break; \
       case 3: TILE##_3(__VA_ARGS__, v); break; \
       case 2: TILE##_2(__VA_ARGS__, v); break; \
@@ -450,6 +475,15 @@ INLINE VI LOADI(const I *p) { return *(const VI *)p; }
 INLINE VI SETI(I x) { return x - (VI){0}; }
 INLINE VI WITHIN(VI lo, VI hi, long j) { return (lo <= SETI((I)j)) & (SETI((I)j) < hi); }
 
+#define LINE 64
+#define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
+/* rows still to be asked for: `each` with a tile of keys */
+typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+INLINE void ASK(ahead *x) {
+  for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
+    for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
+}
+
 #define PART 768
 #define FEW 2
 #define FEW_FEATURES (REGISTERS/2)
@@ -520,7 +554,6 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define LINE 64
 #define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
 /* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
 INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
@@ -574,6 +607,7 @@ typedef struct {
   I seen_lo[BLOCK_i] ALIGNED;
   I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
+  ahead next[2];
 } project_gaussian_biased_work;
 
 INLINE void project_gaussian_biased_pairs0(const int R, const int C, const int part, const int edge, const
@@ -694,12 +728,13 @@ ONCE void project_gaussian_biased_sweep(const project_gaussian_biased_args *a, p
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
   const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
   const range seen = RANGE(lo, hi, nq, a->m);
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
+  const long first = MOST(begin, seen.first/BLOCK_j*BLOCK_j);
+  for (long j0 = first; j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
     const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
     const int edge = j0 < seen.from || j0 + nk > seen.to;
     if (edge) {
@@ -717,21 +752,25 @@ ONCE void project_gaussian_biased_sweep(const project_gaussian_biased_args *a, p
         TILE_KEYS)))
     else {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 2; x++) ASK(w->next + x);
         QUERY_TILES(project_gaussian_biased_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(project_gaussian_biased_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk
           - HALF_TILE)))
     }
-    for (long v = 0; v < nv; v++) {
-      const V row_m = LOAD(w->row_m + v*W);
-      const V row_m_old = LOAD(w->row_m_old + v*W);
-      const V factor = EXP2_SMALL((row_m_old - row_m));
-      STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
-      STORE(w->factor + v*W, factor);
-    }
-    for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
-      for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+    if (j0 > first) {
+      for (long v = 0; v < nv; v++) {
+        const V row_m = LOAD(w->row_m + v*W);
+        const V row_m_old = LOAD(w->row_m_old + v*W);
+        const V factor = EXP2_SMALL((row_m_old - row_m));
+        STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
+        STORE(w->factor + v*W, factor);
+      }
+      for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
+        for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= w->factor[r];
+      }
     }
     if (edge) for (long v = 0; v < nv; v++) project_gaussian_biased_pairs2(1, a, w, h, j0, nk, v);
     else for (long v = 0; v < nv; v++) project_gaussian_biased_pairs2(0, a, w, h, j0, nk, v);
@@ -749,15 +788,15 @@ ONCE long project_gaussian_biased_leave(const project_gaussian_biased_args *a, p
   (void)lo, (void)hi;
   for (long r = 0; r < nq; r++) {
     const double val_q_q = w->keep_q_q[r];
-    I nan_out = 0;
+    I odd_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], odd_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(((((-1.0)*0.5*val_q_q)/(a->par_sigma*a->par_sigma)) +
         log((double)w->row_s0[r]) + ((double)w->row_m[r]/a->par_log2e)));
-    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out &&
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out &&
         (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
@@ -886,7 +925,7 @@ INLINE void project_gaussian_biased_bounded_pairs0(const int R, const int C, con
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
       const V pair_q_k = acc[r*C + c];
-      const V pair_w0 = EXP2_SMALL((pair_q_k + SET1(key_t0[j + r])));
+      const V pair_w0 = EXP2_NEAR((pair_q_k + SET1(key_t0[j + r])));
       part_s0 += pair_w0;
       STORE(w->pair0 + at, pair_w0);
     }
@@ -951,9 +990,10 @@ ONCE void project_gaussian_biased_bounded_sweep(const project_gaussian_biased_ar
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
-  const long nv = (nq + W - 1)/W;
+  const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   PACK(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
-  for (long j0 = begin; j0 < end; j0 += BLOCK_j) {
+  const long first = begin;
+  for (long j0 = first; j0 < end; j0 += BLOCK_j) {
     const long nk = LEAST(end - j0, BLOCK_j);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     if (D_d % W || a->ld_k != D_d || nk < TILE_KEYS) {
@@ -963,8 +1003,10 @@ ONCE void project_gaussian_biased_bounded_sweep(const project_gaussian_biased_ar
     memset(w->part_s0, 0, sizeof w->part_s0);
     {
       long from = 0;
-      for (; from + TILE_KEYS <= nk; from += TILE_KEYS)
+      for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
+        UNROLL for (int x = 0; x < 2; x++) ASK(w->next + x);
         QUERY_TILES(project_gaussian_biased_bounded_pairs0_whole, a, w, vec_k, h, j0, nk, from, from)
+      }
       for (; from < nk; from += HALF_TILE)
         QUERY_TILES(project_gaussian_biased_bounded_pairs0_half, a, w, vec_k, h, j0, nk, from, MOST(0,
           LEAST(from, nk - HALF_TILE)))
@@ -981,15 +1023,15 @@ ONCE long project_gaussian_biased_bounded_leave(const project_gaussian_biased_ar
   long bad = 0;
   for (long r = 0; r < nq; r++) {
     const double val_q_q = w->keep_q_q[r];
-    I nan_out = 0;
+    I odd_out = 0;
     {
       const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
       T *to = a->out_out + ((h*a->n + i0) + r)*D_d;
-      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], nan_out |= to[x] != to[x];
+      for (long x = 0; x < D_d; x++) to[x] = c0*w->sum_s1[r*P_d + x], odd_out |= to[x] != to[x];
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(((((-1.0)*0.5*val_q_q)/(a->par_sigma*a->par_sigma)) +
         log((double)w->row_s0[r])));
-    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !nan_out && (!a->out_lse ||
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out && (!a->out_lse ||
         isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
@@ -1011,6 +1053,27 @@ static long project_gaussian_biased_rows(const project_gaussian_biased_args *a, 
   const double norm_q = LARGEST_NORM(a->in_q + a->at_q[h] + i0*a->ld_q, a->ld_q, D_d, nq);
   const int safe = (most_t0 + (norm_k*norm_q*fabs(a->par_c0))) <= 56 && value_k*a->m <= 0x1p960;
   return safe ? project_gaussian_biased_bounded(a, w, h, i0) : project_gaussian_biased_online(a, w, h, i0);
+}
+
+static void project_gaussian_biased_ahead(const project_gaussian_biased_args *a, project_gaussian_biased_work
+    *w, long H, long h, long i0) {
+  const long tiles = MOST(1, a->m/TILE_KEYS), last = i0 + BLOCK_i >= a->n;
+  const long g = h + last, i = last ? 0 : i0 + BLOCK_i;
+  if (g < H) {
+    const long rows = LEAST(a->n, i + BLOCK_i) - i;
+    w->next[0] = (ahead){(const char *)(a->in_q + a->at_q[g] + i*a->ld_q), rows, (rows + tiles - 1)/tiles,
+        a->ld_q*sizeof *a->in_q, D_d*sizeof *a->in_q};
+  }
+  else w->next[0].rows = 0;
+  const long block = i0/BLOCK_i, blocks = (a->n + BLOCK_i - 1)/BLOCK_i;
+  const long first = a->m*block/blocks, end = a->m*(block + 1)/blocks;
+  const int some = h + 1 < H && a->m*(long)(D_d*sizeof *a->in_k) <= SHORT;
+  if (some) {
+    const long rows = end - first;
+    w->next[1] = (ahead){(const char *)(a->in_k + a->at_k[h + 1] + first*a->ld_k), rows, (rows + tiles -
+        1)/tiles, a->ld_k*sizeof *a->in_k, D_d*sizeof *a->in_k};
+  }
+  else w->next[1].rows = 0;
 }
 
 int project_gaussian_biased(long H, long n, long m, const T *in_q, const long *at_q, long ld_q, const T *in_k,
@@ -1055,6 +1118,7 @@ int project_gaussian_biased(long H, long n, long m, const T *in_q, const long *a
     }
     project_gaussian_biased_work *w = aligned_alloc(64, sizeof(project_gaussian_biased_work));
     if (!w) failed++;
+    if (w) memset(w->next, 0, sizeof w->next);
     if (share || n <= 2) {
 #pragma omp for collapse(3) schedule(dynamic, 1 + H*blocks*parts/(32*threads))
       for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) for (long p = 0; p < parts; p++)
@@ -1079,8 +1143,10 @@ int project_gaussian_biased(long H, long n, long m, const T *in_q, const long *a
     else {
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))
       for (long h = 0; h < H; h++)
-        for (long i0 = 0; i0 < n; i0 += BLOCK_i)
-          if (w) bad += project_gaussian_biased_rows(&args, w, h, i0);
+        for (long i0 = 0; i0 < n; i0 += BLOCK_i) if (w) {
+        project_gaussian_biased_ahead(&args, w, H, h, i0);
+        bad += project_gaussian_biased_rows(&args, w, h, i0);
+      }
     }
     free(w);
   }

@@ -123,12 +123,12 @@ class OwnAttention:
             g, query, key, value, out, saved, g_saved, given, self.saves, past
         )
         mask = self._arguments.masked(arrays, lead, past)
-        outputs, _ = self._run("backward", arrays, parameters, lead, backend, mask)
+        outputs, bad = self._run("backward", arrays, parameters, lead, backend, mask)
+        if bad:
+            self._explain(arrays)
         made: dict[str, Array] = {}
         entry = self._entries["backward"]
         for (name, _), axes, a in zip(entry.outputs, entry.output_axes, outputs, strict=True):
-            if a.size and not np.isfinite(a).all():
-                self._explain(arrays)
             made[self._arguments.gradient(name)] = self._arguments.shaped(name, axes, a, arrays, given)
         return made
 

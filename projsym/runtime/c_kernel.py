@@ -67,7 +67,7 @@ class CKernel:
         a query sees and the one after the last, contiguous int64 `(..., rows)` of one shape, from 0 to m.
         Status: 0, -1 for no memory, or the number of rows to look at: a normaliser is NaN, infinite or zero
         (as without keys, but for an empty range), or a scalar output is not finite, or there is NaN in a mean
-        of vectors that scores are made of.
+        of vectors that scores are made of; of gradients, of queries and of keys, those that are not finite.
         """
         read = {x.name: arrays[x.name] for x in self.entry.arrays}
         return self.plan(lead, read, skip, ranges)(tuple(read.values()), parameters)

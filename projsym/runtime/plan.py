@@ -48,7 +48,12 @@ _Short: TypeAlias = """tuple[
 
 
 class Plan:
-    """One kernel and one layout. Holds no contents of arrays: several threads may call it at once."""
+    """One kernel and one layout. Holds no contents of arrays: several threads may call it at once.
+
+    constants: arrays that a caller keeps here because every call with the layout takes them.
+    """
+
+    constants: tuple[Array, ...] = ()
 
     def __init__(
         self,

@@ -98,7 +98,11 @@ def test_values_that_could_overflow_a_sum_need_the_maximum(folder: Path) -> None
     assert np.isfinite(got["out"]).all()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+PAYLOADS = np.array([0x7FC00001, 0xFFC12345, 0x7FFFFFFF], np.uint32).view(np.float32)
+"""NaN whose low bits are not zero: integer arithmetic on an exponent could make numbers of them."""
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, *PAYLOADS])
 def test_bad_inputs_are_counted_in_bounded_rows_too(bad: float, folder: Path) -> None:
     kernel = Kernel(
         scheduled("biased", "float32"),
@@ -115,6 +119,10 @@ def test_bad_inputs_are_counted_in_bounded_rows_too(bad: float, folder: Path) ->
     assert kernel(**given, scale=0.1)[0] == 1
     given["k"][0, 128, 1] = np.nan
     assert kernel(**given, scale=0.1)[0] == 97
+    given = inputs("biased", 96, 129, 7, "float32")
+    given["key_bias"][...] = 0
+    given["key_bias"][0, 77] = abs(bad)
+    assert kernel(**given, scale=0.1)[0] == 96
 
 
 def test_blocks_of_both_kinds_and_threads_change_no_bit(folder: Path) -> None:
