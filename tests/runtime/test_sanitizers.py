@@ -21,8 +21,8 @@ from projsym.runtime.manifest import load
 FLAGS = "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 SIZES = [(0, 3, 7), (2, 0, 7), (1, 1, 7), (3, 127, 7), (49, 129, 16), (97, 17, 16)]
 SIZES += [(1, 769, 7), (2, 800, 16), (5, 769, 7)]  # few queries, and keys in parts
-# Each width is a compilation. The files of a kernel are one text but for types and lengths of vectors: that of
-# float32 has both widths, the others the one whose rows end inside a vector.
+# Each width is a compilation. The files of a kernel are one text but for types and lengths of vectors: that
+# of float32 has both widths, the others the one whose rows end inside a vector.
 ONE_WIDTH = sorted({(n, m, 7) for n, m, _ in SIZES})
 
 SCRIPT = """
