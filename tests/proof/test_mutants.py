@@ -17,7 +17,7 @@ from projsym.proof.theorem import Theorem, build, by
 
 THEOREMS = ledger.select()[0]
 LIMIT, LIMIT_OF_LONG = 40, 10
-"""Mutants for each theorem, drawn with a fixed seed; `projsym soundness` tries all of them."""
+"""Mutants for each theorem, drawn with a fixed seed; `projsym soundness --mutants 0` tries all."""
 LONG = ("IV.6b/", "IV.6lb/", "V.3b")
 """Theorems of gradients and of a mixture: one mutant of theirs takes the time of ten others."""
 
