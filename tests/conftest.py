@@ -6,13 +6,15 @@ import pytest
 
 LONGEST = (
     "tests/book/test_site.py",
-    "notebooks/05_computation.ipynb",
     "tests/runtime/test_sanitizers.py",
-    "tests/proof/test_mutants.py",
     "tests/test_backward.py",
-    "tests/codegen/test_generate.py",
+    "notebooks/05_computation.ipynb",
+    "tests/proof/test_mutants.py",
+    "tests/audit/test_audit.py",
     "tests/own/test_compile.py",
     "tests/own/test_weights.py",
+    "tests/proof/test_fuzz.py",
+    "tests/codegen/test_generate.py",
 )
 
 

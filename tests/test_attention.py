@@ -63,6 +63,9 @@ def agrees(
     return out
 
 
+# 16 features and 7 of values wherever the width does not matter: another width is another compilation.
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n, m", [(1, 1), (1, 3), (5, 2), (17, 33), (50, 131), (97, 257)])
@@ -89,8 +92,8 @@ def test_values(n: int, m: int, dtype: Any, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_scores_do_not_overflow(backend: str) -> None:
-    agrees(backend, 100 * normal(9, 8), 100 * normal(20, 8, seed=1), scale=10.0)
-    agrees(backend, 1e-3 * normal(9, 8), 1e-3 * normal(20, 8, seed=1), sigma=1e-4)
+    agrees(backend, 100 * normal(9, 16), 100 * normal(20, 16, seed=1), scale=10.0)
+    agrees(backend, 1e-3 * normal(9, 16), 1e-3 * normal(20, 16, seed=1), sigma=1e-4)
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -110,7 +113,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout: str, backend: str) -> None:
     """C: bitwise the result of contiguous copies. NumPy (BLAS may choose another order): within the bound."""
-    q, k, v = normal(3, 19, 12), normal(3, 21, 12, seed=1), normal(3, 21, 5)
+    q, k, v = normal(3, 19, 16), normal(3, 21, 16, seed=1), normal(3, 21, 7)
     bias = normal(3, 1, 21)
     change = LAYOUTS[layout]
     for x in (q, k, v):
@@ -134,11 +137,11 @@ def test_layouts(layout: str, backend: str) -> None:
     ],
 )
 def test_leading_axes_broadcast(leads: tuple[tuple[int, ...], ...], backend: str) -> None:
-    q, k, v = normal(*leads[0], 6, 8), normal(*leads[1], 9, 8, seed=1), normal(*leads[2], 9, 4, seed=2)
+    q, k, v = normal(*leads[0], 6, 16), normal(*leads[1], 9, 16, seed=1), normal(*leads[2], 9, 7, seed=2)
     lead = np.broadcast_shapes(*leads)
-    assert agrees(backend, q, k, v).shape == (*lead, 6, 4)
+    assert agrees(backend, q, k, v).shape == (*lead, 6, 7)
     bias = normal(*leads[2], 9)
-    assert agrees(backend, q, k, key_bias=bias, sigma=2.0).shape == (*lead, 6, 8)
+    assert agrees(backend, q, k, key_bias=bias, sigma=2.0).shape == (*lead, 6, 16)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -164,10 +167,10 @@ def test_empty(dtype: Any, backend: str) -> None:
         return np.zeros(shape, dtype)
 
     for shape_q, shape_k, dv in [
-        ((0, 4), (5, 4), 3),
-        ((3, 4), (0, 4), 3),
-        ((0, 4), (0, 4), 3),
-        ((0, 2, 4), (5, 4), 3),
+        ((0, 16), (5, 16), 7),
+        ((3, 16), (0, 16), 7),
+        ((0, 16), (0, 16), 7),
+        ((0, 2, 16), (5, 16), 7),
     ]:
         lead = shape_q[:-2]
         n = shape_q[-2]
@@ -192,7 +195,7 @@ def test_empty(dtype: Any, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_that_sees_no_key_is_the_unit(backend: str) -> None:
-    q, k = normal(2, 5, 8), normal(2, 7, 8, seed=1)
+    q, k = normal(2, 5, 16), normal(2, 7, 16, seed=1)
     bias = np.zeros((2, 7), np.float32)
     bias[1] = -np.inf
     out, lse = projsym.project(q, k, key_bias=bias, return_lse=True, backend=backend)

@@ -196,7 +196,7 @@ def test_parts_merge(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_shared_bandwidths_get_the_sum_of_the_gradients(backend: str) -> None:
-    q, k, sigma, _ = given(5, 8, 3, "float64")
+    q, k, sigma, _ = given(5, 8, 4, "float64")
     out, lse = project(q, k, sigma=sigma[0], return_lse=True, backend=backend)
     whole = project_backward(q, q, k, out, lse, sigma=sigma[0], backend=backend)[2]
     parts = project_backward(q, q, k, out, lse, sigma=np.repeat(sigma, 2, 0), backend=backend)[2]
@@ -208,7 +208,7 @@ def test_shared_bandwidths_get_the_sum_of_the_gradients(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hidden_keys_and_empty_sizes(dtype: str, backend: str) -> None:
-    q, k, sigma, _ = given(5, 8, 3, dtype)
+    q, k, sigma, _ = given(5, 8, 4, dtype)
     poisoned = k.copy()
     poisoned[:, 6:] = np.nan
     for mask in ({"kv_lengths": [6, 6]}, {"attn_mask": np.arange(8) < 6}):
@@ -217,13 +217,13 @@ def test_hidden_keys_and_empty_sizes(dtype: str, backend: str) -> None:
     out, lse = project(q, k[:, :0], sigma=sigma[:, :0], return_lse=True, backend=backend)
     assert not out.any() and (lse == -np.inf).all()
     dq, dk, dsigma = project_backward(q, q, k[:, :0], out, lse, sigma=sigma[:, :0], backend=backend)
-    assert not dq.any() and dk.shape == (2, 0, 3) and dsigma.shape == (1, 0)
-    assert project(q[:, :0], k, sigma=sigma, backend=backend).shape == (2, 0, 3)
+    assert not dq.any() and dk.shape == (2, 0, 4) and dsigma.shape == (1, 0)
+    assert project(q[:, :0], k, sigma=sigma, backend=backend).shape == (2, 0, 4)
     assert project(q[..., :0], k[..., :0], sigma=sigma, backend=backend).shape == (2, 5, 0)
 
 
 def test_scores_out_of_range_are_an_error() -> None:
-    q, k, _, _ = given(5, 8, 3, "float32")
+    q, k, _, _ = given(5, 8, 4, "float32")
     tiny = np.full(8, 1e-22, np.float32)
     with pytest.raises(OverflowError, match="outside the range of float32"):
         project(q, k, sigma=tiny)

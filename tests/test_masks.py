@@ -174,7 +174,7 @@ def test_several_blocks_of_queries_and_keys(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n, m", [(0, 5), (3, 0), (0, 0)])
 def test_empty(n: int, m: int, backend: str) -> None:
-    q, k, v = normal(2, n, 4), normal(2, m, 4), normal(2, m, 3)
+    q, k, v = normal(2, n, 16), normal(2, m, 16), normal(2, m, 7)
     for options in (
         {"is_causal": True},
         {"window": (1, 1)},
@@ -184,12 +184,12 @@ def test_empty(n: int, m: int, backend: str) -> None:
         {"softcap": 2.0},
     ):
         out, lse = projsym.attention(q, k, v, return_lse=True, backend=backend, **options)
-        assert out.shape == (2, n, 3) and not out.any() and np.isneginf(lse).all()
+        assert out.shape == (2, n, 7) and not out.any() and np.isneginf(lse).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_explicit_mask_hides_what_a_range_hides(backend: str) -> None:
-    q, k, v = normal(2, 3, 50, 8), normal(2, 3, 70, 8, seed=1), normal(2, 3, 70, 8, seed=2)
+    q, k, v = normal(2, 3, 50, 16), normal(2, 3, 70, 16, seed=1), normal(2, 3, 70, 7, seed=2)
     for options in ({"is_causal": True}, {"window": (5, 2)}, {"kv_lengths": [70, 13]}):
         seen = visible((2, 3), 50, 70, **options)
         agrees(backend, q, k, v, **options)
@@ -203,8 +203,8 @@ def test_an_explicit_mask_hides_what_a_range_hides(backend: str) -> None:
 def test_what_is_hidden_does_not_leak(poison: float, backend: str) -> None:
     """Forward and backward, bit for bit what zeros at hidden places give."""
     n, m, length = 60, 150, 31
-    q, k, v = normal(2, 2, n, 16), normal(2, 2, m, 16, seed=1), normal(2, 2, m, 8, seed=2)
-    g = normal(2, 2, n, 8, seed=3)
+    q, k, v = normal(2, 2, n, 16), normal(2, 2, m, 16, seed=1), normal(2, 2, m, 7, seed=2)
+    g = normal(2, 2, n, 7, seed=3)
     bad_k, bad_v, clean_k, clean_v = (x.copy() for x in (k, v, k, v))
     bad_k[1, :, length:], bad_v[1, :, length:] = poison, poison
     clean_k[1, :, length:], clean_v[1, :, length:] = 0, 0
@@ -228,7 +228,7 @@ def test_what_is_hidden_does_not_leak(poison: float, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_values_that_are_not_finite_reach_exactly_the_queries_that_see_them(backend: str) -> None:
-    q, k, v = normal(2, 40, 8), normal(2, 90, 8, seed=1), normal(2, 90, 5, seed=2)
+    q, k, v = normal(2, 40, 16), normal(2, 90, 16, seed=1), normal(2, 90, 7, seed=2)
     bad = v.copy()
     bad[0, 17, 2], bad[1, 5, 0], bad[1, 20, 0], bad[1, 80] = np.nan, np.inf, -np.inf, np.nan
     want = projsym.attention(q, k, np.where(np.isfinite(bad), bad, 0), is_causal=True, backend=backend)
@@ -239,7 +239,7 @@ def test_values_that_are_not_finite_reach_exactly_the_queries_that_see_them(back
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_key_that_one_query_sees_must_be_finite(backend: str) -> None:
-    q, k, v = normal(2, 40, 8), normal(2, 40, 8, seed=1), normal(2, 40, 5, seed=2)
+    q, k, v = normal(2, 40, 16), normal(2, 40, 16, seed=1), normal(2, 40, 7, seed=2)
     k[1, 7, 3] = np.nan
     with pytest.raises(ValueError, match="key: given NaN or infinite entries where a query sees them"):
         projsym.attention(q, k, v, is_causal=True, backend=backend)
@@ -251,7 +251,7 @@ def test_a_key_that_one_query_sees_must_be_finite(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_grouped_queries_are_repeated_keys(backend: str) -> None:
     """Bit for bit: a head reads the same numbers wherever they are."""
-    q, k, v = normal(2, 6, 33, 8), normal(2, 2, 40, 8, seed=1), normal(2, 2, 40, 5, seed=2)
+    q, k, v = normal(2, 6, 33, 16), normal(2, 2, 40, 16, seed=1), normal(2, 2, 40, 7, seed=2)
     full = np.repeat(k, 3, axis=1), np.repeat(v, 3, axis=1)
     bias = normal(2, 2, 40)
     for options, other in (
@@ -277,7 +277,7 @@ def test_grouped_keys_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arrays that the kernel gets are views of those that were given."""
     from projsym import masked
 
-    q, k, v = normal(2, 6, 5, 8), normal(2, 2, 9, 8), normal(2, 2, 9, 4)
+    q, k, v = normal(2, 6, 5, 16), normal(2, 2, 9, 16), normal(2, 2, 9, 7)
     taken: list[dict[str, np.ndarray]] = []
     real = masked.run
 
@@ -293,7 +293,7 @@ def test_grouped_keys_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_past_keys_come_first(backend: str) -> None:
-    q, k, v = normal(2, 3, 6, 8), normal(2, 3, 15, 8, seed=1), normal(2, 3, 15, 5, seed=2)
+    q, k, v = normal(2, 3, 6, 16), normal(2, 3, 15, 16, seed=1), normal(2, 3, 15, 7, seed=2)
     old_k, new_k, old_v, new_v = k[..., :9, :], k[..., 9:, :], v[..., :9, :], v[..., 9:, :]
     for options in ({}, {"is_causal": True}, {"window": (4, 0)}):
         out, lse = projsym.attention(
@@ -326,7 +326,7 @@ def test_threads_and_neighbours_do_not_change_a_bit() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hidden_key_does_not_raise_the_maximum(backend: str) -> None:
     """Scores in the hundreds beside the diagonal would leave nothing of the weights that a query sees."""
-    q, k, v = normal(2, 50, 8), normal(2, 50, 8, seed=1), normal(2, 50, 8, seed=2)
+    q, k, v = normal(2, 50, 16), normal(2, 50, 16, seed=1), normal(2, 50, 7, seed=2)
     k[:, 30:] *= 200
     agrees(backend, q, k, v, is_causal=True)
     agrees(backend, q, k, v, kv_lengths=[31, 50], window=(50, 0))

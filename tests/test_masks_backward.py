@@ -96,8 +96,8 @@ def test_chunks_of_keys_that_a_block_does_not_see(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_heads_that_share_keys_add_up(backend: str) -> None:
-    q, k, v = normal(2, 6, 20, 8), normal(2, 2, 31, 8, seed=1), normal(2, 2, 31, 5, seed=2)
-    g, bias = normal(2, 6, 20, 5, seed=3), normal(2, 2, 31, seed=4)
+    q, k, v = normal(2, 6, 20, 16), normal(2, 2, 31, 16, seed=1), normal(2, 2, 31, 7, seed=2)
+    g, bias = normal(2, 6, 20, 7, seed=3), normal(2, 2, 31, seed=4)
     whole = [np.repeat(x, 3, axis=1) for x in (k, v, bias)]
     options: dict[str, Any] = {"is_causal": True, "backend": backend}
     out, lse = projsym.attention(q, k, v, enable_gqa=True, key_bias=bias, return_lse=True, **options)
@@ -109,12 +109,12 @@ def test_heads_that_share_keys_add_up(backend: str) -> None:
         summed = b.reshape(2, 2, 3, *b.shape[2:]).sum(axis=2, dtype=np.float64).astype(np.float32)
         np.testing.assert_array_equal(a, summed)
     shared = projsym.attention_backward(g, q, k[:, :1], v[:, :1], out, lse, **options)
-    assert [x.shape for x in shared] == [q.shape, (2, 1, 31, 8), (2, 1, 31, 5)]
+    assert [x.shape for x in shared] == [q.shape, (2, 1, 31, 16), (2, 1, 31, 7)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_past_keys_have_gradients_of_their_own(backend: str) -> None:
-    q, k, v, g = normal(2, 6, 8), normal(2, 15, 8, seed=1), normal(2, 15, 5, seed=2), normal(2, 6, 5)
+    q, k, v, g = normal(2, 6, 16), normal(2, 15, 16, seed=1), normal(2, 15, 7, seed=2), normal(2, 6, 7)
     past: dict[str, Any] = {"past_key": k[:, :9], "past_value": v[:, :9], "is_causal": True}
     out, lse = projsym.attention(q, k[:, 9:], v[:, 9:], return_lse=True, backend=backend, **past)
     got = projsym.attention_backward(g, q, k[:, 9:], v[:, 9:], out, lse, backend=backend, **past)

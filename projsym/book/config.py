@@ -39,6 +39,7 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
             "sphinx.ext.mathjax",
             "projsym.book.crossref",
             "projsym.book.docstrings",
+            "projsym.book.navigation",
         ],
         "projsym_ids": dict(ids),
         "nb_execution_mode": "off",

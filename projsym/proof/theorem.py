@@ -190,7 +190,7 @@ def contradicted(statement: str, at: At) -> Contradiction:
     return Contradiction(statement, at)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Theorem:
     """A statement ``first line = last line`` under hypotheses, with the chain that proves it.
 
@@ -221,6 +221,10 @@ class Theorem:
                     raise ValueError(f"theorem {self.id}: a step cites {h.name!r}, which is not given")
             if isinstance(s.before.term, Vector) != isinstance(s.after.term, Vector):
                 raise TypeError(f"theorem {self.id}: a step equates a scalar with a vector")
+
+    def __repr__(self) -> str:
+        # All its terms fill pages, and whoever logs the registry prints every theorem.
+        return f"<theorem {self.id}: {self.title}>"
 
     @property
     def first(self) -> Any:

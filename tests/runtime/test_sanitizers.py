@@ -21,6 +21,9 @@ from projsym.runtime.manifest import load
 FLAGS = "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 SIZES = [(0, 3, 7), (2, 0, 7), (1, 1, 7), (3, 127, 7), (49, 129, 16), (97, 17, 16)]
 SIZES += [(1, 769, 7), (2, 800, 16), (5, 769, 7)]  # few queries, and keys in parts
+# Each width is a compilation. The files of a kernel are one text but for types and lengths of vectors: that
+# of float32 has both widths, the others the one whose rows end inside a vector.
+ONE_WIDTH = sorted({(n, m, 7) for n, m, _ in SIZES})
 
 SCRIPT = """
 import sys
@@ -29,11 +32,11 @@ from projsym.runtime.c_kernel import CKernel
 from projsym.runtime.manifest import load
 from projsym.runtime.storage import BITS, rounded, widened
 
-name, sizes = sys.argv[1], eval(sys.argv[2])
+name, of_float32, of_others = sys.argv[1], eval(sys.argv[2]), eval(sys.argv[3])
 rng = np.random.default_rng(0)
 entry = load()[name]
 for dtype in [target[2:] for target in entry.files if target.startswith("c/")]:
-    for n, m, d in sizes:
+    for n, m, d in of_float32 if dtype == "float32" else of_others:
         rows = {"i": n, "j": m}
         features = {x.feature: d + (x.feature != "d") for x in entry.vectors}
         kernel = CKernel(entry, dtype, features)
@@ -73,7 +76,8 @@ def gcc() -> tuple[str, str]:
 def run(tmp_path: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command, library = gcc()
     env = os.environ | {
-        "PROJSYM_CC": command,
+        # Under the sanitizer's own allocator the compiler takes twice the time.
+        "PROJSYM_CC": f"env -u LD_PRELOAD {command}",
         "PROJSYM_CFLAGS": FLAGS,
         "PROJSYM_CACHE_DIR": str(tmp_path),
         "LD_PRELOAD": library,
@@ -85,7 +89,7 @@ def run(tmp_path: Path, script: str, *arguments: str) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("name", sorted(load()))
 def test_no_kernel_leaves_its_arrays(tmp_path: Path, name: str) -> None:
-    done = run(tmp_path, SCRIPT, name, repr(SIZES))
+    done = run(tmp_path, SCRIPT, name, repr(SIZES), repr(ONE_WIDTH))
     assert done.returncode == 0 and done.stdout == "clean\n", done.stdout + done.stderr[-4000:]
 
 
