@@ -39,6 +39,7 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
             "sphinx.ext.mathjax",
             "projsym.book.crossref",
             "projsym.book.docstrings",
+            "projsym.book.figures",
         ],
         "projsym_ids": dict(ids),
         "nb_execution_mode": "off",
@@ -64,6 +65,5 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
         "html_show_search_summary": False,
         "html_copy_source": False,
         "html_show_sourcelink": False,
-        "pygments_style": "friendly",
         "exclude_patterns": ["_static"],
     }
