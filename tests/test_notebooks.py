@@ -15,8 +15,10 @@ import nbformat
 import numpy as np
 import pytest
 
+from projsym.book.links import notebook_sections
 from projsym.display import Page, counterexamples, ledger, page, refused, table
 from projsym.notebooks import METADATA, TIMING
+from projsym.proof.ledger import select
 from projsym.proof.prove import prove
 from projsym.proof.verdict import ProofError
 from projsym.testing import Record, assert_proved, assert_refuted, assert_within
@@ -92,6 +94,13 @@ class TestNotebook:
         for c in filter(draws, cells(path)):
             assert asserts(c), c.id
 
+    def test_every_figure_has_a_caption(self, path: Path) -> None:
+        everything = nbformat.read(path, as_version=4).cells
+        for c, below in pairwise(everything):
+            if c.cell_type == "code" and draws(c):
+                assert below.cell_type == "markdown" and below.source.startswith("*Caption.* "), c.id
+                assert len(below.source.partition("\n\n")[0].split()) > 10, c.id
+
     def test_every_section_asserts(self, path: Path) -> None:
         everything = nbformat.read(path, as_version=4).cells
         texts = [n for n, c in enumerate(everything) if c.cell_type == "markdown"]
@@ -131,6 +140,13 @@ class TestNotebook:
                 data = o.get("data", {})
                 seen = [o.get("text", ""), *(data[x] for x in data if x.startswith("text/"))]
                 assert not PRIVATE.search("\n".join(seen)), c.id
+
+
+def test_every_theorem_and_refusal_has_a_section() -> None:
+    theorems, refusals = select()
+    ids = [x.id for x in (*theorems, *refusals)]
+    named = {id for path in NOTEBOOKS for id in notebook_sections(path, ids)}
+    assert not set(ids) - named
 
 
 # What the notebooks assert and show with.

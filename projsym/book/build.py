@@ -113,7 +113,7 @@ def _theory(root: Path, proofs: Sequence[Proof], refutations: Sequence[ledger.Re
     out["kernels.md"] = code_pages.kernels_page(KERNELS, theorems)
     tests = code_pages.pages_of_tests(root, uses.tests)
     out |= {f"tests/{pages.name(file)}.md": text for file, text in tests.items()}
-    return out | {"tests/index.md": code_pages.tests_index(tests)}
+    return out | {"tests/index.md": code_pages.tests_index(root, tests)}
 
 
 def _notebooks(root: Path) -> dict[str, str]:

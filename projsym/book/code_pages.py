@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from projsym.book.links import TestCode
+from projsym.book.links import OF_EVERY_THEOREM, TestCode
 from projsym.book.pages import name
 
 __all__ = ["kernels_page", "pages_of_tests", "tests_index"]
@@ -21,8 +22,9 @@ _EVERY = """# Tests
 `tests/derivations/test_chapters.py` proves each theorem, checks its lines in ball arithmetic, and sees that
 every hypothesis is needed and cited and that no step is decided without what it cites.
 `tests/proof/test_mutants.py` changes nodes of each theorem and sees that the change is not proved.
+"""
 
-## Tests by name
+_BY_NAME = """## Tests by name
 
 Functions whose code has a theorem's or a refusal's id in it, file by file:
 
@@ -105,6 +107,20 @@ def _test_page(root: Path, file: str, codes: Mapping[TestCode, list[str]]) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def tests_index(files: Iterable[str]) -> str:
-    """The page over all test pages."""
-    return _EVERY + "\n".join(f"- [`{file}`]({name(file)}.md)" for file in files) + "\n"
+def tests_index(root: Path, files: Iterable[str]) -> str:
+    """The page over all test pages, with the code of the tests of every theorem."""
+    shown = [
+        _folded(f"{file}: {test}", "python", source(root, file, test)) for file, test in OF_EVERY_THEOREM
+    ]
+    listed = "\n".join(f"- [`{file}`]({name(file)}.md)" for file in files)
+    return "\n\n".join([_EVERY, *shown, _BY_NAME, listed]) + "\n"
+
+
+def source(root: Path, file: str, function: str) -> str:
+    """The code of a function of a file; ValueError if the file has no such function."""
+    text = (root / file).read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    raise ValueError(f"{file}: no function {function!r}, which the site names for every theorem")

@@ -40,6 +40,7 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
             "projsym.book.crossref",
             "projsym.book.docstrings",
             "projsym.book.navigation",
+            "projsym.book.figures",
         ],
         "projsym_ids": dict(ids),
         "nb_execution_mode": "off",
@@ -65,6 +66,5 @@ def configuration(ids: Mapping[str, str]) -> dict[str, Any]:
         "html_show_search_summary": False,
         "html_copy_source": False,
         "html_show_sourcelink": False,
-        "pygments_style": "friendly",
         "exclude_patterns": ["_static"],
     }

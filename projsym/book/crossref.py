@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 
 __all__ = ["setup", "split"]
 
-_ID = re.compile(r"(?<![\w.])(?:I{1,3}|IV|VI?)\.v?\d+[a-z]*(?:/\w+)?(?![\w/])")
+_ID = re.compile(r"(?<![\w.])(?:I{1,3}|IV|VI?)\.[a-z]?\d+[a-z]*(?:/\w+)?(?![\w/])")
 _LEFT_ALONE = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.math, nodes.math_block)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.util import inspect
 
 __all__ = ["restructured", "setup"]
 
@@ -82,6 +83,8 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Process every docstring that autodoc reads."""
+    """Process every docstring that autodoc reads; an alias inside a union shows by its name."""
+    # In a union autodoc writes the repr of what stands for an alias: its own class around the name.
+    inspect.TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
     app.connect("autodoc-process-docstring", _process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "OF_EVERY_THEOREM",
     "Section",
     "TestCode",
     "kernel_theorems",
@@ -20,6 +21,14 @@ __all__ = [
     "tests_naming",
     "with_labels",
 ]
+
+OF_EVERY_THEOREM = (
+    ("tests/derivations/test_chapters.py", "test_every_step_is_proved_and_every_line_checked"),
+    ("tests/derivations/test_chapters.py", "test_every_assumed_hypothesis_is_needed_and_cited"),
+    ("tests/derivations/test_chapters.py", "test_no_step_is_trivial_unless_it_cites_nothing_more"),
+    ("tests/proof/test_mutants.py", "test_no_mutant_is_accepted_and_disproved"),
+)
+"""Files and functions of the tests that have every theorem of the ledger as a parameter, by its id."""
 
 _HEADING = re.compile(r"^## +(.*)$", re.MULTILINE)
 
@@ -55,7 +64,8 @@ class Section:
 
 def kernel_theorems(manifest: Path) -> dict[str, list[str]]:
     """Kernel name -> ids of the theorems that it cites, from the manifest of the generated files."""
-    kernels = json.loads(manifest.read_text(encoding="utf-8"))["kernels"]
+    read = json.loads(manifest.read_text(encoding="utf-8"))
+    kernels = read["kernels"] | read["layers"]
     return {name: list(entry["theorems"]) for name, entry in sorted(kernels.items())}
 
 

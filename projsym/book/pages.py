@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from projsym.book.links import Section, TestCode
+from projsym.book.links import OF_EVERY_THEOREM, Section, TestCode
 from projsym.display import page, refused
 from projsym.proof.ledger import Refutation, order
 from projsym.proof.prove import Proof
@@ -33,7 +33,13 @@ CHAPTERS = {
     "V": "Extensions",
     "other": "Theorems of other packages",
 }
-_HEAD = "{.stack}\n| id | theorem | argument | used by |\n|---|---|---|---|"
+_HEAD = (
+    "{.stack .theorems}\n| id | theorem | argument | kernels | notebooks | tests |\n|---|---|---|---|---|---|"
+)
+_KERNELS_SHOWN = 1
+"""In a chapter's table; of more only the number is given, their names are on the theorem's page."""
+
+_FILES = tuple(dict.fromkeys(file for file, _ in OF_EVERY_THEOREM))
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,12 @@ def theorem_page(proof: Proof, uses: Uses, refusals: Sequence[str] = ()) -> str:
         f"*{verdict}* · argument: {t.kind} · [{_title(chapter)}](chapter-{chapter}.md)",
         shown,
         "## Where it is used",
-        *_list("Kernels generated with it", [_kernel(k) for k in uses.kernels.get(t.id, ())]),
+        *_list("Kernels generated with it", [_kernel(k) for k in uses.kernels.get(t.id, ())], "none"),
         *_list("Repairs", [f"[{r}](#refusal-{label(r)})" for r in refusals]),
-        *_list("Notebooks", [_section(s) for s in uses.notebooks.get(t.id, ())]),
+        *_list("Notebooks", [_section(s) for s in uses.notebooks.get(t.id, ())], "none"),
         *_list("Tests that name it", [_test(c) for c in uses.tests.get(t.id, ())]),
-        "Tests of [every theorem](#tests-of-every-theorem) include this one.",
+        "Tests of [every theorem](#tests-of-every-theorem), here of this one, and the proof on a terminal:",
+        f"```sh\npytest {' '.join(_FILES)} -k '[{t.id}]'\nprojsym derive {t.id}\n```",
     ]
     if t.references:
         parts += ["References: " + "; ".join(map(_plain, t.references)) + "."]
@@ -95,12 +102,14 @@ def chapter_page(chapter: str, proofs: Sequence[Proof], uses: Uses) -> str:
     rows = []
     for p in sorted(proofs, key=lambda p: order(p.theorem.id)):
         t = p.theorem
-        used = [_kernel(k) for k in uses.kernels.get(t.id, ())]
-        if sections := uses.notebooks.get(t.id, ()):
-            used.append("notebooks " + ", ".join(_section(s, short=True) for s in sections))
-        if count := len(uses.tests.get(t.id, ())):
-            used.append(f"[{count} {'test' if count == 1 else 'tests'}]({name(t.id)}.md#where-it-is-used)")
-        cells = (f"[{t.id}]({name(t.id)}.md)", _plain(t.title), str(t.kind), ", ".join(used))
+        here = f"{name(t.id)}.md#where-it-is-used"
+        kernels = [_kernel(k) for k in uses.kernels.get(t.id, ())]
+        if len(kernels) > _KERNELS_SHOWN:
+            kernels = [f"[{len(kernels)}]({here})"]
+        sections = [_section(s, short=True) for s in uses.notebooks.get(t.id, ())]
+        count = len(OF_EVERY_THEOREM) + len(uses.tests.get(t.id, ()))
+        used = (", ".join(kernels), ", ".join(sections), f"[{count}]({here})")
+        cells = (f"[{t.id}]({name(t.id)}.md)", _indexed(t.title), str(t.kind), *used)
         rows.append("| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |")
     head = f"# {_title(chapter)}\n\n{len(rows)} theorems, all proved for every size.\n\n"
     return head + "\n".join([_HEAD, *rows, ""])
@@ -139,7 +148,7 @@ def refusals_page(refutations: Sequence[Refutation], uses: Uses, theorems: Seque
     for r in refutations:
         x = r.refusal
         target = f"refusal-{label(x.id)}"
-        cells = (f"[{x.id}](#{target})", _plain(x.claim), _plain(x.repair))
+        cells = (f"[{x.id}](#{target})", _indexed(x.claim), _indexed(x.repair))
         rows.append("| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |")
         parts += [f"({target})=", f"## {x.id} {_plain(x.claim)}", refused(r).markdown.partition("\n")[2]]
         repaired = [f"[{id}](theorems/{name(id)}.md)" for id in x.repaired_by if id in set(theorems)]
@@ -158,8 +167,14 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_<>\[\]$])", r"\\\1", text)
 
 
-def _list(what: str, items: Sequence[str]) -> list[str]:
-    return [f"{what}: {', '.join(items)}"] if items else []
+def _indexed(text: str) -> str:
+    """The same with an index of a single letter, as in W_V, set as such."""
+    return re.sub(r"(?<!\w)(\w)\\_(\w+)", r"\1<sub>\2</sub>", _plain(text))
+
+
+def _list(what: str, items: Sequence[str], without: str = "") -> list[str]:
+    shown = ", ".join(items) or without
+    return [f"{what}: {shown}"] if shown else []
 
 
 def _kernel(kernel: str) -> str:

@@ -26,6 +26,21 @@ this page finds it when the site is built again.
 """
 
 
+_SUBSCRIPT = re.compile(r"(?<![\w`])(\w\u0302?)_(\w+)(?!`)")
+"""A letter with an index, as in W_V, in a text without formulas."""
+
+_CAPTIONS = {
+    "roofline": "Dots: rates of the kernels, each at its operations a byte. Lines: the least of what the "
+    "machine multiplies and what it reads.",
+    "ratio": "Each mark is one shape, type and number of threads; right of the line the generated kernel is "
+    "faster than the peer, left of it slower.",
+    "error": "Each dot is one row of the table: the largest error of the kernel's output, against the bound "
+    "that was proved for it.",
+}
+_WIDE = 8
+"""Columns of a table that is set small."""
+
+
 def claims_page(claims: Sequence[Claim], stands: Collection[str]) -> str:
     """The table of claims; ValueError if something that a claim rests on does not stand.
 
@@ -37,7 +52,8 @@ def claims_page(claims: Sequence[Claim], stands: Collection[str]) -> str:
     rows = []
     for c in claims:
         verdict = f"**{c.verdict}**" + (f": {c.hypotheses}" if c.hypotheses else "")
-        rows.append(f"| {c.claim} | {verdict} | {', '.join(c.theorems) or '–'} | {c.note} |")
+        cells = (c.claim, verdict, ", ".join(c.theorems) or "–", c.note)
+        rows.append("| " + " | ".join(_SUBSCRIPT.sub(r"\1<sub>\2</sub>", x) for x in cells) + " |")
     head = "{.stack}\n| claim | verdict | behind it | note |\n|---|---|---|---|"
     return (
         "# What the paper claims and what holds\n\n"
@@ -50,7 +66,7 @@ def claims_page(claims: Sequence[Claim], stands: Collection[str]) -> str:
 def bench_page(folder: Path) -> str:
     """How to measure; and what is saved in dated folders of `folder`, newest name first, as it was saved.
 
-    Of each folder first the table against peers with its figures, then what the other scripts printed.
+    Of each folder first the figures and the table against peers, then what the other scripts printed.
     """
     parts = [_HOW]
     saved = sorted((p for p in folder.glob("*-*-*") if p.is_dir()), reverse=True)
@@ -58,16 +74,34 @@ def bench_page(folder: Path) -> str:
         parts.append("No table is saved in this checkout.")
     for day in saved:
         parts.append(f"## {day.name}")
+        figures = [_figure(path) for path in sorted(day.glob("*.svg"), reverse=True)]
         for path in sorted(day.glob("*.md")):
-            parts.append(re.sub(r"^(#+ )", r"##\1", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
-        for path in sorted(day.glob("*.svg")):
-            svg = path.read_text(encoding="utf-8")
-            parts.append(svg[svg.index("<svg") :].strip())
+            text = re.sub(r"^(#+ )", r"##\1", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            before, bar, table = text.partition("\n|")
+            parts += [before, *figures, *([_rows(bar.strip() + table)] if bar else [])]
+            figures = []
+        parts += figures
         texts = {p: p.read_text(encoding="utf-8").strip() for p in sorted(day.glob("*.txt"))}
         parts += _taken_with(texts.values())
         for path, text in texts.items():
             parts += [f"### {path.stem.replace('_', ' ')}", *_printed(text)]
     return "\n\n".join(parts) + "\n"
+
+
+def _figure(path: Path) -> str:
+    """The drawing with its caption."""
+    svg = path.read_text(encoding="utf-8")
+    caption = _CAPTIONS.get(path.stem, path.stem.replace("_", " "))
+    drawn = svg[svg.index("<svg") :].strip()
+    return f'<figure class="drawing">\n{drawn}\n<figcaption>{caption}</figcaption></figure>'
+
+
+def _rows(table: str) -> str:
+    """A table of many rows and columns: set small, and folded."""
+    if table.partition("\n")[0].count("|") <= _WIDE + 1:
+        return table
+    rows = table.count("\n|") - 1
+    return f"<details><summary>The table, {rows} rows</summary>\n\n{{.dense}}\n{table.strip()}\n\n</details>"
 
 
 def _taken_with(texts: Iterable[str]) -> list[str]:

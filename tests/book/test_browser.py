@@ -118,11 +118,51 @@ def test_the_figure_shows_what_project_gives(driver: Driver, site: Path, size: t
     no_complaints(driver)
 
 
-@pytest.mark.parametrize("page", ["index.html", "theorems/chapter-I.html", "claims.html", "api/projsym.html"])
+NOTEBOOKS = ["notebooks/03_geometry.html", "notebooks/11_training.html"]
+PAGES = [
+    "index.html",
+    "theorems/chapter-I.html",
+    "theorems/I.4.html",
+    "claims.html",
+    "api/projsym.html",
+    "bench.html",
+]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_a_phone_scrolls_in_one_direction(driver: Driver, site: Path, page: str) -> None:
     open_page(driver, site, page, PHONE)
     assert wait(driver, "document.documentElement.scrollWidth") <= PHONE[0]
     no_complaints(driver)
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_figures_are_as_large_as_a_screen_needs(driver: Driver, site: Path, page: str) -> None:
+    """On a phone a figure is wider than the text and scrolls; on a desktop it is not wider."""
+    for size in (PHONE, DESKTOP):
+        open_page(driver, site, page, size)
+        figures = driver.find_elements(By.CSS_SELECTOR, ".cell_output img")
+        text = driver.find_element(By.CSS_SELECTOR, "article p").size["width"]
+        assert figures
+        for figure in figures:
+            assert figure.size["width"] >= 500 if size == PHONE else figure.size["width"] <= text
+    no_complaints(driver)
+
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_told_from_its_ground(driver: Driver, site: Path, scheme: str) -> None:
+    """WCAG 2.1, level AA: a contrast of 4.5, of 3 for large text."""
+    try:
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        for page in (*PAGES, *NOTEBOOKS, "prove_a_theorem.html", "drag_the_query.html"):
+            open_page(driver, site, page)
+            assert driver.execute_script(CONTRAST) == [], page
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_dark_mode_follows_the_reader(driver: Driver, site: Path) -> None:

@@ -86,6 +86,28 @@ def test_notebooks_show_tables_and_formulas_of_their_outputs(site: Path) -> None
             assert "$" not in re.sub(r"<(pre|script|code).*?</\1>", "", page, flags=re.DOTALL), path
 
 
+def test_figures_have_titles_and_open_by_themselves(site: Path, pages: dict[Path, Page]) -> None:
+    for path in sorted((site / "notebooks").glob("*.html")):
+        drawn = re.findall(r'<img alt="([^"]*)" src="([^"]*)"', path.read_text(encoding="utf-8"))
+        for alt, address in drawn:
+            assert len(alt.split()) > 1 and ".svg" not in alt, (path.name, alt)
+            assert address in pages[path].leads, (path.name, address)
+        count = sum("image/svg+xml" in str(c) for c in _cells(ROOT / f"notebooks/{path.stem}.ipynb"))
+        assert len(drawn) == count, path.name
+
+
+def _cells(path: Path) -> list[dict[str, object]]:
+    if not path.exists():  # the page over all notebooks
+        return []
+    cells: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return cells
+
+
+def test_signatures_show_names(site: Path) -> None:
+    for path in (site / "api").glob("*.html"):
+        assert "TypeAliasForwardRef" not in path.read_text(encoding="utf-8"), path
+
+
 def test_styles_name_no_other_machine(site: Path) -> None:
     for path in site.rglob("*.css"):
         assert not re.search(r"url\(\s*[\"']?(?:https?:)?//", path.read_text(encoding="utf-8")), path
@@ -107,16 +129,21 @@ def test_a_theorem_leads_to_kernels_tests_and_notebook_sections(site: Path, page
     assert any(x.startswith("../notebooks/01_identity.html#") for x in leads)
     assert any(x.startswith("../tests/tests-test_notebooks.py.html#") for x in leads)
     assert any(x.startswith("../refusals.html#refusal-vi-1") for x in leads)
-    kernel = pages[site / "theorems/IV.6-project_gaussian.html"].leads
-    assert "../kernels.html#kernel-project-gaussian" in kernel
+    for id, kernel in (("IV.6/project_gaussian", "project-gaussian"), ("IV.6l/layer_tied", "layer-tied")):
+        assert f"../kernels.html#kernel-{kernel}" in pages[site / f"theorems/{name(id)}.html"].leads
+    for t in ledger.select()[0]:
+        leads = pages[site / f"theorems/{name(t.id)}.html"].leads
+        assert any(x.startswith("../notebooks/") and "#" in x for x in leads), t.id
+        assert "../tests/index.html#tests-of-every-theorem" in leads, t.id
 
 
 def test_ids_in_text_are_links(site: Path, pages: dict[Path, Page]) -> None:
     assert "../theorems/I.4.html" in pages[site / "notebooks/01_identity.html"].leads
     assert "theorems/I.7n.html" in pages[site / "audit_a_model.html"].leads
     claims = pages[site / "claims.html"].leads
-    for id in {id for c in CLAIMS for id in c.theorems if not id.startswith("VI")}:
-        assert f"theorems/{name(id)}.html" in claims, id
+    for id in {id for c in CLAIMS for id in c.theorems}:
+        page = f"refusals.html#refusal-{label(id)}" if id.startswith("VI") else f"theorems/{name(id)}.html"
+        assert page in claims, id
 
 
 @pytest.mark.parametrize("public", [n for n in projsym.__all__ if n != "__version__"])
