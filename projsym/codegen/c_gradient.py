@@ -231,7 +231,7 @@ class GradientDriver(Driver):
                 f"{n}_work *w = aligned_alloc(64, sizeof({n}_work));",
                 f"T *keys_of_chunk = aligned_alloc(64, {size});",
                 "const int good = w && keys_of_chunk && (kept || chunks == 1);",
-                "if (w) memset(w, 0, sizeof *w);",
+                "if (w) memset(w->next, 0, sizeof w->next);",
                 "if (!good) failed++;",
             )
             self._for()

@@ -988,7 +988,7 @@ int project_gaussian_masked_backward(long H, long n, long m, const T *in_g, cons
         sizeof(project_gaussian_masked_backward_work));
     T *keys_of_chunk = aligned_alloc(64, sizeof(T)*(a->span*P_d + a->span*W + a->span*P_d));
     const int good = w && keys_of_chunk && (kept || chunks == 1);
-    if (w) memset(w, 0, sizeof *w);
+    if (w) memset(w->next, 0, sizeof w->next);
     if (!good) failed++;
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*chunks/(32*threads))
     for (long h = 0; h < H; h++) for (long c = 0; c < chunks; c++) if (good) {
