@@ -2,9 +2,10 @@
 
     python benchmarks/run_all.py [--out FOLDER] [--only bench layer …]
 
-Writes `bench.json`, `bench.md` and figures as `projsym bench --full --out` does, and what every script here
-prints as `NAME.txt`, under the date, the machine and the versions. By default the folder is
-`benchmarks/DATE-MACHINE`. Nothing else should run meanwhile; stops at the first script that fails.
+Writes `bench.json`, `bench.md` and figures as `projsym bench --full --out` does, the table of `targets.py` as
+`targets.md`, and what every other script here prints as `NAME.txt`, under the date, the machine and the
+versions. By default the folder is `benchmarks/DATE-MACHINE`.
+Nothing else should run meanwhile; stops at the first script that fails.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from projsym.bench.environment import environment
 
 HERE = Path(__file__).resolve().parent
 BENCH = "bench"
-SCRIPTS = sorted(p.stem for p in HERE.glob("*.py") if p.name != Path(__file__).name)
+TARGETS = "targets"
+SCRIPTS = sorted({p.stem for p in HERE.glob("*.py")} - {Path(__file__).stem, TARGETS})
 
 
 def header() -> str:
@@ -58,6 +60,9 @@ def main() -> None:
         if name == BENCH:
             command = [sys.executable, "-m", "projsym.cli", "bench", "--full", "--out", str(out)]
             subprocess.run(command, env=free, check=True, stdout=subprocess.DEVNULL)
+            command = [sys.executable, str(HERE / f"{TARGETS}.py"), str(out)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            (out / f"{TARGETS}.md").write_text(done.stdout, encoding="utf-8")
             continue
         command = [sys.executable, str(HERE / f"{name}.py")]
         done = subprocess.run(command, env=free, check=True, stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,126 @@
+"""What was wanted of the kernels, beside what a folder's `bench.json` holds: met or short, row by row.
+
+    python benchmarks/targets.py FOLDER
+
+"of peak" is of the threads' rate of multiply-adds, or of the rate at which they read memory where there is
+one query; "over the best" is the ratio of least times to the fastest peer of that row, with the median of
+rounds in brackets; peers that took more threads than their row has are left out. A dash: nothing was wanted.
+A row that was refused is shown as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORWARD, GRADIENTS = ("attention", "project"), ("attention with gradients",)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Wanted of kernels at shapes (heads, queries, keys, features): a fraction of the peak, a ratio."""
+
+    what: str
+    kernels: tuple[str, ...]
+    shapes: tuple[tuple[int, int, int, int], ...]
+    peak: float | None
+    ratio: float
+    dtype: str = "float32"
+
+
+LONG = tuple((h, n, n, 64) for h, n in ((1, 1024), (8, 1024), (1, 2048), (1, 4096)))
+DECODE = ((32, 1, 8192, 128), (8, 1, 32768, 64))
+AIMS = (
+    Aim("forward, 64 features", FORWARD, LONG, 0.9, 1.25),
+    Aim("forward, 128 features", FORWARD, ((2, 1024, 1024, 128),), 0.9, 1.15),
+    Aim("forward, other widths", FORWARD, tuple((2, 1024, 1024, d) for d in (32, 80, 96, 256)), 0.75, 1.0),
+    Aim("64 short heads", FORWARD, ((64, 128, 128, 64),), 0.85, 1.5),
+    Aim("the paper's size", FORWARD, ((512, 20, 20, 32),), 0.55, 3.5),
+    Aim("the paper's size, few heads", FORWARD, ((8, 20, 20, 32),), None, 3.5),
+    Aim("one query, keys only", ("project",), DECODE, 0.9, 1.7),
+    Aim("with gradients", GRADIENTS, (*LONG, (64, 128, 128, 64)), 0.88, 1.3),
+    Aim("with gradients, short", GRADIENTS, ((512, 20, 20, 32), (8, 20, 20, 32)), None, 1.3),
+    Aim("float64", FORWARD, ((8, 512, 512, 64),), 0.8, 1.2, "float64"),
+    Aim("bfloat16", FORWARD, ((8, 1024, 1024, 64),), None, 2.0, "bfloat16"),
+)
+
+
+def groups(rows: list[Row], aim: Aim) -> Iterator[tuple[tuple[str, tuple[int, ...], int], list[Row]]]:
+    """The rows of an aim: those of one kernel, shape and number of threads together."""
+    found: dict[tuple[str, tuple[int, ...], int], list[Row]] = {}
+    for row in rows:
+        key = (row["kernel"], tuple(row["shape"]), row["threads"])
+        if key[0] in aim.kernels and key[1] in aim.shapes and row["dtype"] == aim.dtype:
+            found.setdefault(key, []).append(row)
+    yield from found.items()
+
+
+def line(aim: Aim, key: tuple[str, tuple[int, ...], int], rows: list[Row], read: dict[str, float]) -> str:
+    """One line of the table."""
+    kernel, shape, threads = key
+    good = [r for r in rows if r["verdict"] == "equal" and r["ratio_min"] and " on " not in r["peer"]]
+    head = f"| {aim.what} | {kernel} {'×'.join(map(str, shape))} | {threads} |"
+    if not good:
+        return f"{head} refused | | | | |"
+    best = min(good, key=lambda r: r["ratio_min"])
+    part = best["peak_fraction"]
+    if shape[1] == 1:
+        part = best["predicted_bytes"] / best["ours_min_s"] / read[str(threads)]
+    ratio, short = best["ratio_min"], []
+    if aim.peak is not None and part < aim.peak:
+        short.append("peak")
+    if ratio < aim.ratio:
+        short.append("ratio")
+    wanted = "–" if aim.peak is None else f"{aim.peak:.0%}"
+    return (
+        f"{head} {part:.0%} | {wanted} | {best['peer']} | {ratio:.2f} ({best['ratio_median']:.2f}) | "
+        f"{aim.ratio:.2f} | {'short: ' + ', '.join(short) if short else 'met'} |"
+    )
+
+
+def table(bench: dict[str, Any]) -> list[str]:
+    """All lines."""
+    read = {str(k): float(v) for k, v in bench["read_bytes_per_s"].items()}
+    lines = [
+        "| what | row | threads | of peak | wanted | best peer | over the best | wanted | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for aim in AIMS:
+        lines += [line(aim, key, rows, read) for key, rows in groups(bench["rows"], aim)]
+    return lines
+
+
+def both(bench: dict[str, Any]) -> list[str]:
+    """Of one query: how much longer keys and values take than keys alone."""
+    least = {
+        (r["kernel"], tuple(r["shape"]), r["dtype"], r["threads"]): r["ours_min_s"] for r in bench["rows"]
+    }
+    found = []
+    for shape in DECODE:
+        for threads in (1, 2):
+            pair = [least.get((k, shape, "float32", threads)) for k in ("attention", "project")]
+            if all(pair):
+                size = "×".join(map(str, shape))
+                found.append(
+                    f"- {size}, {threads} threads: keys and values {pair[0] / pair[1]:.2f} times as long"
+                )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    bench = json.loads((parser.parse_args().folder / "bench.json").read_text(encoding="utf-8"))
+    print(f"# What was wanted, and what was measured on {bench['date'][:10]}\n")
+    print("\n".join(table(bench)))
+    print("\nOne query (wanted: 1.8 or more):\n")
+    print("\n".join(both(bench)))
+
+
+if __name__ == "__main__":
+    main()
