@@ -140,7 +140,9 @@ def _compare(
     with _kernel_threads(threads), implementations.limited(threads):
         own = gate.check(ours(), peer=False)
         others = {name: gate.check(call(), peer=True) for name, call in prepared.items()}
-        times: dict[str, Times] = {}
+    times: dict[str, Times] = {}
+    # Once more: a peer's first call may start its threads, and with them set the number for all.
+    with _kernel_threads(threads), implementations.limited(threads):
         if own.equal and any(x.equal for x in others.values()):
             passed = {name: call for name, call in prepared.items() if others[name].equal}
             times = interleave({"": ours, **passed}, seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import math
 
@@ -195,6 +196,32 @@ def test_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_PEERS", {"absent": (peers.numpy_peer, ("no_such_module",))})
     found, missing = peers.available()
     assert not found and "no_such_module" in missing["absent"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+def test_a_first_call_that_sets_the_threads_of_all_is_not_timed_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Numba does to PyTorch, whose OpenMP it shares, when it starts its threads."""
+    import torch
+
+    seen: list[int] = []
+    before = torch.get_num_threads()
+
+    def starter(q: np.ndarray, k: np.ndarray, v: np.ndarray, threads: int) -> peers.Call:
+        call, started = peers.numpy_peer(q, k, v, threads), iter([True])
+
+        def first() -> np.ndarray:
+            if next(started, False):
+                torch.set_num_threads(threads + 1)
+            seen.append(torch.get_num_threads())
+            return call()
+
+        return first
+
+    monkeypatch.setattr(peers, "_PEERS", {"starter": (starter, ())})
+    run([Shape(1, 8, 8, 4)], threads=[1], seconds=0.01)
+    # Twice, for each of the two kernels: in the call that starts them, which the gate makes.
+    assert seen.count(2) == 2 and set(seen) == {1, 2}
+    assert torch.get_num_threads() == before
 
 
 def test_limited_restores_threads() -> None:
