@@ -237,25 +237,22 @@ class Pairs:
 
     def _rescale(self, step: Rescale) -> None:
         """Sums in the new scale; a first block of keys finds the empty state, the same in every scale."""
-        with self.text.block("if (j0 > first)"):
-            self._rescaled(step)
-
-    def _rescaled(self, step: Rescale) -> None:
         t = self.text
-        sums = {s.name: s for s in self.plan.pairs.body if isinstance(s, Sum)}
-        scalar = [s for s in step.sums if sums[s].vector is None]
-        vectors = [s for s in step.sums if sums[s].vector is not None]
-        with t.block("for (long v = 0; v < nv; v++)"):
-            for s in sorted(step.factor.free_symbols, key=str):
-                if self.plan.axes[s] == "i":
-                    t(f"const V row_{s} = LOAD(w->row_{s} + v*W);")
-                else:
-                    t(f"const V par_{s} = SET1((T)a->par_{s});")
-            t(f"const V factor = {vector(step.factor, self.symbol, self.small)};")
-            t(*(f"STORE(w->row_{s} + v*W, LOAD(w->row_{s} + v*W)*factor);" for s in scalar))
-            t("STORE(w->factor + v*W, factor);")
-        if vectors:
-            with t.block("for (long r = 0; r < nq; r++) if (w->factor[r] != 1)"):
-                for s in vectors:
-                    f = self.plan.vectors[str(sums[s].vector)].feature
-                    t(f"for (long x = 0; x < P_{f}; x++) w->sum_{s}[r*P_{f} + x] *= w->factor[r];")
+        with t.block("if (j0 > first)"):
+            sums = {s.name: s for s in self.plan.pairs.body if isinstance(s, Sum)}
+            scalar = [s for s in step.sums if sums[s].vector is None]
+            vectors = [s for s in step.sums if sums[s].vector is not None]
+            with t.block("for (long v = 0; v < nv; v++)"):
+                for s in sorted(step.factor.free_symbols, key=str):
+                    if self.plan.axes[s] == "i":
+                        t(f"const V row_{s} = LOAD(w->row_{s} + v*W);")
+                    else:
+                        t(f"const V par_{s} = SET1((T)a->par_{s});")
+                t(f"const V factor = {vector(step.factor, self.symbol, self.small)};")
+                t(*(f"STORE(w->row_{s} + v*W, LOAD(w->row_{s} + v*W)*factor);" for s in scalar))
+                t("STORE(w->factor + v*W, factor);")
+            if vectors:
+                with t.block("for (long r = 0; r < nq; r++) if (w->factor[r] != 1)"):
+                    for s in vectors:
+                        f = self.plan.vectors[str(sums[s].vector)].feature
+                        t(f"for (long x = 0; x < P_{f}; x++) w->sum_{s}[r*P_{f} + x] *= w->factor[r];")

@@ -80,14 +80,10 @@ class _Printer(Writer):
         start = len(self.lines)
         for node in self.p.body:
             self._top(node)
-        if any(
-            isinstance(x, Sum) and x.over == "i" for x in self.p.statements()
-        ):  # gradients: all finite, or bad
-            for o in outputs:
-                self.put(
-                    f"_bad += np.count_nonzero(~np.isfinite(_out_{o.name}))"
-                    + (f" if {o.name} else 0" if not o.feature else "")
-                )
+        if any(isinstance(x, Sum) and x.over == "i" for x in self.p.statements()):
+            for o in outputs:  # gradients, all of which must be finite
+                asked = "" if o.feature else f" if {o.name} else 0"
+                self.put(f"_bad += np.count_nonzero(~np.isfinite(_out_{o.name})){asked}")
         buffers = [f"    _buf{i} = np.empty(_hb * _ib * _jb, _T)" for i in range(self.registers.count)]
         first = next(x.name for x in self.p.inputs if x.axes)
         body = [line.replace("_first", first) for line in self.lines[:start]]
