@@ -3,7 +3,8 @@
 A unit of work is a head and a chunk of its keys. It goes through all queries in order and adds to the sums of
 its keys, which nobody else touches; what it has for the queries is finished at once if the chunk is all keys,
 and otherwise kept and added up over the chunks, in their order, once all are done. The chunks depend on the
-number of keys alone, so results do not depend on the number of threads, bit by bit.
+number of keys, and on whether there is but one head; so results do not depend on the number of threads, bit
+by bit.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from projsym.codegen.program import Output
 from projsym.codegen.scalar_c import scalar
 
 CHUNK = 1024
-"""Keys in a unit of work at least, in whole blocks: enough to pack a block of queries for, few enough that
+"""Keys in a unit of work at most, but for whole blocks: enough to pack a block of queries for, few enough that
 the sums of a chunk stay in the second-level cache."""
+SHARED = 384
+"""Keys from which a single head is two units, work for two threads: with fewer, packing every block of queries
+twice would cost more than that saves."""
 
 PRELUDE = """\
 /* sums[key][feature] += weights[key][query] * values[query][feature], R keys at a time; a block of queries is
@@ -207,7 +211,11 @@ class GradientDriver(Driver):
 
     def sizes(self) -> list[str]:
         """Also the keys that the sums of a chunk have room for."""
-        self.text("const long span = (LEAST(m, CHUNK) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;")
+        self.text(
+            f"const long pieces = MOST((m + CHUNK - 1)/CHUNK, H == 1 && m >= {SHARED} ? 2 : 1);",
+            "const long chunk = MOST(1, ((m + pieces - 1)/pieces + BLOCK_j - 1)/BLOCK_j)*BLOCK_j;",
+            "const long span = (LEAST(m, chunk) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;",
+        )
         return [*super().sizes(), "span"]
 
     def work(self) -> None:
@@ -218,7 +226,7 @@ class GradientDriver(Driver):
             f"BLOCK_i*P_{self.plan.vectors[s.vector].feature}" if s.vector else "BLOCK_i"
             for s in names.sums.values()
         )
-        t("const long chunks = m > 0 ? (m + CHUNK - 1)/CHUNK : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;")
+        t("const long chunks = m > 0 ? (m + chunk - 1)/chunk : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;")
         t(f"const long row = {rows};", f"const {n}_args *a = &args;")
         t("T *kept = chunks > 1 ? malloc(chunks*H*blocks*row*sizeof(T) + 1) : NULL;")
         t("if (chunks > 1 && !kept) failed++;")
@@ -237,7 +245,7 @@ class GradientDriver(Driver):
             self._for()
             with t.block("for (long h = 0; h < H; h++) for (long c = 0; c < chunks; c++) if (good)"):
                 t(
-                    "const long begin = c*CHUNK, end = m - begin < CHUNK ? m : begin + CHUNK;",
+                    "const long begin = c*chunk, end = LEAST(m, begin + chunk);",
                     f"memset(keys_of_chunk, 0, {size});",
                 )
                 with t.block("for (long b = 0; b < blocks; b++)"):

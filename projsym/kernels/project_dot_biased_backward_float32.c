@@ -907,7 +907,9 @@ int project_dot_biased_backward(long H, long n, long m, const T *in_g, const lon
   T *keys = malloc(1*H*m*sizeof(T) + 1);
   if (!keys) return -1;
   T *key_t0 = keys + 0*H*m;
-  const long span = (LEAST(m, CHUNK) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;
+  const long pieces = MOST((m + CHUNK - 1)/CHUNK, H == 1 && m >= 384 ? 2 : 1);
+  const long chunk = MOST(1, ((m + pieces - 1)/pieces + BLOCK_j - 1)/BLOCK_j)*BLOCK_j;
+  const long span = (LEAST(m, chunk) + TILE_ROWS)/TILE_ROWS*TILE_ROWS;
   const project_dot_biased_backward_args args = {.n = n, .m = m, .span = span, .in_g = in_g, .at_g = at_g,
       .ld_g = ld_g, .in_out = in_out, .at_out = at_out, .ld_out = ld_out, .in_q = in_q, .at_q = at_q, .ld_q =
       ld_q, .in_k = in_k, .at_k = at_k, .ld_k = ld_k, .in_g_lse = in_g_lse, .at_g_lse = at_g_lse, .in_key_bias
@@ -916,7 +918,7 @@ int project_dot_biased_backward(long H, long n, long m, const T *in_g, const lon
       .out_dk = out_dk, .out_dkey_bias = out_dkey_bias, .seen_lo = seen_lo, .seen_hi = seen_hi, .at_seen =
       at_seen};
   if (threads < 1) threads = 1;
-  const long chunks = m > 0 ? (m + CHUNK - 1)/CHUNK : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;
+  const long chunks = m > 0 ? (m + chunk - 1)/chunk : 1, blocks = (n + BLOCK_i - 1)/BLOCK_i;
   const long row = BLOCK_i*P_d + BLOCK_i;
   const project_dot_biased_backward_args *a = &args;
   T *kept = chunks > 1 ? malloc(chunks*H*blocks*row*sizeof(T) + 1) : NULL;
@@ -936,7 +938,7 @@ int project_dot_biased_backward(long H, long n, long m, const T *in_g, const lon
     if (!good) failed++;
 #pragma omp for collapse(2) schedule(dynamic, 1 + H*chunks/(32*threads))
     for (long h = 0; h < H; h++) for (long c = 0; c < chunks; c++) if (good) {
-      const long begin = c*CHUNK, end = m - begin < CHUNK ? m : begin + CHUNK;
+      const long begin = c*chunk, end = LEAST(m, begin + chunk);
       memset(keys_of_chunk, 0, sizeof(T)*(a->span*P_d + a->span*P_d + a->span*W));
       for (long b = 0; b < blocks; b++) {
         if (chunks == 1) project_dot_biased_backward_ahead(a, w, H, h, b*BLOCK_i);
