@@ -5,7 +5,7 @@
 "of peak" is of the threads' rate of multiply-adds, or of the rate at which they read memory where there is
 one query; "over the best" is the ratio of least times to the fastest peer of that row, with the median of
 rounds in brackets; peers that took more threads than their row has are left out. A dash: nothing was wanted.
-A row that was refused is shown as such.
+A row that was refused is shown as such. "of peak" of causal attention counts the pairs that are seen alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Aim:
-    """Wanted of kernels at shapes (heads, queries, keys, features): a fraction of the peak, a ratio."""
+    """Wanted of kernels at shapes (heads, queries, keys, features): a fraction of the peak, a ratio.
+
+    peers, threads: of the rows that something is wanted of; None: of all.
+    """
 
     what: str
     kernels: tuple[str, ...]
@@ -31,10 +34,24 @@ class Aim:
     peak: float | None
     ratio: float
     dtype: str = "float32"
+    peers: tuple[str, ...] | None = None
+    threads: tuple[int, ...] | None = None
+
+    def covers(self, row: Row) -> bool:
+        """Whether something is wanted of a row."""
+        return (
+            row["kernel"] in self.kernels
+            and tuple(row["shape"]) in self.shapes
+            and row["dtype"] == self.dtype
+            and (self.peers is None or row["peer"] in self.peers)
+            and (self.threads is None or row["threads"] in self.threads)
+        )
 
 
 LONG = tuple((h, n, n, 64) for h, n in ((1, 1024), (8, 1024), (1, 2048), (1, 4096)))
+IN_NUMPY, WHOLE = ("attention in NumPy",), ((1, 4096, 4096, 64), (8, 1024, 1024, 64))
 DECODE = ((32, 1, 8192, 128), (8, 1, 32768, 64))
+OVER_NUMPY = Aim("over NumPy, on 1 thread", IN_NUMPY, WHOLE, None, 2.3, peers=("numpy",), threads=(1,))
 AIMS = (
     Aim("forward, 64 features", FORWARD, LONG, 0.9, 1.25),
     Aim("forward, 128 features", FORWARD, ((2, 1024, 1024, 128),), 0.9, 1.15),
@@ -47,16 +64,20 @@ AIMS = (
     Aim("with gradients, short", GRADIENTS, ((512, 20, 20, 32), (8, 20, 20, 32)), None, 1.3),
     Aim("float64", FORWARD, ((8, 512, 512, 64),), 0.8, 1.2, "float64"),
     Aim("bfloat16", FORWARD, ((8, 1024, 1024, 64),), None, 2.0, "bfloat16"),
+    Aim("causal", ("causal attention",), ((1, 2048, 2048, 64),), 0.8, 1.25),
+    OVER_NUMPY,
+    Aim("over PyTorch as installed", IN_NUMPY, WHOLE, None, 1.4, peers=("torch",)),
 )
+MEMORY = 40
+"""What NumPy works in, over what the kernel in NumPy works in."""
 
 
 def groups(rows: list[Row], aim: Aim) -> Iterator[tuple[tuple[str, tuple[int, ...], int], list[Row]]]:
     """The rows of an aim: those of one kernel, shape and number of threads together."""
     found: dict[tuple[str, tuple[int, ...], int], list[Row]] = {}
     for row in rows:
-        key = (row["kernel"], tuple(row["shape"]), row["threads"])
-        if key[0] in aim.kernels and key[1] in aim.shapes and row["dtype"] == aim.dtype:
-            found.setdefault(key, []).append(row)
+        if aim.covers(row):
+            found.setdefault((row["kernel"], tuple(row["shape"]), row["threads"]), []).append(row)
     yield from found.items()
 
 
@@ -112,6 +133,18 @@ def both(bench: dict[str, Any]) -> list[str]:
     return found
 
 
+def memory(bench: dict[str, Any]) -> list[str]:
+    """Of the kernel in NumPy: what it and whole arrays work in, beside the output, on one thread."""
+    found = []
+    for r in filter(OVER_NUMPY.covers, bench["rows"]):
+        ours, theirs, text = r["ours_work_bytes"], r["peer_work_bytes"], "refused"
+        if ours and theirs:
+            text = f"{ours / 1e6:.2f} MB, 1/{theirs / ours:.1f} of {theirs / 1e6:.2f} MB: "
+            text += "met" if theirs >= MEMORY * ours else "short"
+        found.append(f"- {'×'.join(map(str, r['shape']))}: {text}")
+    return found or ["- not measured"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -120,6 +153,8 @@ def main() -> None:
     print("\n".join(table(bench)))
     print("\nOne query (wanted: 1.8 or more):\n")
     print("\n".join(both(bench)))
+    print(f"\nMemory of attention in NumPy, beside its output (wanted: at most 1/{MEMORY} of NumPy's):\n")
+    print("\n".join(memory(bench)))
 
 
 if __name__ == "__main__":

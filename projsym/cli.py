@@ -258,7 +258,11 @@ def claims(json_: bool) -> None:
 @cli.command()
 @click.option("--threads", "threads", multiple=True, type=int, help="Repeat for several; default 1 and 2.")
 @click.option("--seconds", default=0.6, show_default=True, help="Timing for each comparison.")
-@click.option("--full", is_flag=True, help="Every size that there is a target for; takes longer.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Every size that there is a target for, causal attention and the kernel in NumPy; takes longer.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -271,10 +275,10 @@ def bench(threads: tuple[int, ...], seconds: float, full: bool, out: Path | None
     On AMD processors PyTorch is measured twice, as it is and with its MKL made to take its fast path. The
     files of --out have the machine, the predicted time of every row, and what may hold a peer back.
     """
-    from projsym.bench import FULL, SHAPES, markdown, result, write
+    from projsym.bench import FULL, MORE, SHAPES, markdown, result, write
 
     progress = None if json_ else _note
-    data = result(FULL if full else SHAPES, threads or None, seconds, progress)
+    data = result(FULL if full else SHAPES, threads or None, seconds, progress, more=MORE if full else None)
     if out is not None:
         for path in write(data, out):
             _note(f"written: {path}")

@@ -4,11 +4,12 @@ from projsym.bench.environment import environment, notes
 from projsym.bench.measure import run
 from projsym.bench.peak import fma_peak, read_bandwidth
 from projsym.bench.product import markdown, result, write
-from projsym.bench.rows import FULL, MAIN, SHAPES, Row, Shape
+from projsym.bench.rows import FULL, MAIN, MORE, SHAPES, Row, Shape
 
 __all__ = [
     "FULL",
     "MAIN",
+    "MORE",
     "SHAPES",
     "Row",
     "Shape",

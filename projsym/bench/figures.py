@@ -9,11 +9,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from projsym.figures.style import BLUE, GREEN, ORANGE, VERMILION
+from projsym.figures.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 matplotlib.use("Agg")
 
-_MARKS = (("o", BLUE), ("^", VERMILION), ("s", GREEN), ("D", ORANGE))
+_MARKS = (("o", BLUE), ("^", VERMILION), ("s", GREEN), ("D", ORANGE), ("v", PURPLE))
 """Shape and colour say the same: what differs by colour differs by shape or line too."""
 
 

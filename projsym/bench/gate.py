@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -44,7 +45,8 @@ class Gate:
     """Reference and bounds for one problem.
 
     q, k (H, n, d), v (H, m, d_v), one dtype; the scale is ``1/sqrt(d)``. order: how our kernel sums over the
-    keys (`projsym.runtime.manifest.Entry.order`); a peer may sum in any order and in any blocks.
+    keys (`projsym.runtime.manifest.Entry.order`), and the error of its exponential where it is not the
+    certified one; a peer may sum in any order and in any blocks. is_causal: query i sees the keys j <= i.
 
     Guarantees: an output that passes differs from the exact mean by at most the bound of `forward_bound` for
     its dtype, plus twice that of the reference, an evaluation in float64, or in 80 bits for float64 inputs
@@ -58,21 +60,24 @@ class Gate:
     rounds scores does not pass.
     """
 
-    def __init__(self, q: Array, k: Array, v: Array, order: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, q: Array, k: Array, v: Array, order: Mapping[str, Any] | None = None, is_causal: bool = False
+    ) -> None:
         dtype = storage.kind(q.dtype)
         q, k, v = (storage.widened(x) for x in (q, k, v))
-        self.reference = reference(q, k, v)
+        self.reference = reference(q, k, v, is_causal)
         kind = "longdouble" if self.reference.dtype == np.longdouble else "float64"
         cases: list[dict[str, Any]] = [
             {"dtype": kind, "exp_error": PEER_EXP_ERROR[kind]},
             {"dtype": dtype, **(order or {"block": 1})},
             {"dtype": dtype, "block": 1, "exp_error": PEER_EXP_ERROR[q.dtype.name]},
         ]
+        bound = partial(forward_bound, q, k, v, is_causal=is_causal)
         with ThreadPoolExecutor(available_cpus()) as pool:
-            own, ours, peer = pool.map(lambda case: forward_bound(q, k, v, **case), cases)
+            own, ours, peer = pool.map(lambda case: bound(**case), cases)
         self.ours, self.peer = ours + own, peer + own
         if dtype == storage.BFLOAT16:
-            sizes = np.abs(self.reference) + reference(q, k, np.abs(v))
+            sizes = np.abs(self.reference) + reference(q, k, np.abs(v), is_causal)
             self.peer = self.peer + (1 + 2.0**-6) * 2.0**-8 * sizes.max(axis=-1).astype(np.float64)
 
     def check(self, out: Array, *, peer: bool) -> Agreement:
@@ -86,24 +91,32 @@ class Gate:
         return Agreement(equal, float(error.max()), float(bound.max()))
 
 
-def reference(q: Array, k: Array, v: Array) -> Array:
+def reference(q: Array, k: Array, v: Array, is_causal: bool = False) -> Array:
     """The mean, (H, n, d_v), by other code than any peer's: head by head, divided last.
 
-    In float64, or in the extended type for float64 inputs where there is one.
+    In float64, or in the extended type for float64 inputs where there is one. is_causal: query i sees the
+    keys j <= i.
     """
     wide = np.longdouble if EXTENDED and q.dtype == np.float64 else np.float64
     out = np.empty((*q.shape[:-1], v.shape[-1]), wide)
     for h in range(len(q)):
         qs, ks, vs = (x[h].astype(wide) for x in (q, k, v))
         weights = np.einsum("jd,id->ij", ks, qs / np.sqrt(wide(q.shape[-1])), optimize=True)
+        if is_causal:
+            weights[np.triu_indices_from(weights, 1)] = -np.inf
         weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
         out[h] = (weights @ vs) / weights.sum(axis=-1)[:, None]
     return out
 
 
-def softmax_mean(q: Array, k: Array, v: Array) -> Array:
-    """``softmax(q kᵀ / sqrt(d)) v`` in whole arrays, as one writes it in NumPy; (H, n, d_v), same dtype."""
+def softmax_mean(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """``softmax(q kᵀ / sqrt(d) + mask) v`` in whole arrays, as one writes it in NumPy.
+
+    Returns (H, n, d_v), same dtype. mask: (n, m), -inf where a pair is hidden, else 0.
+    """
     scores = np.matmul(q, np.swapaxes(k, -1, -2)) * q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    if mask is not None:
+        scores += mask
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)

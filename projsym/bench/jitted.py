@@ -14,11 +14,11 @@ Array: TypeAlias = NDArray[Any]
 Call: TypeAlias = Callable[[], Array]
 
 
-def numba_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
+def numba_peer(q: Array, k: Array, v: Array, threads: int, is_causal: bool = False) -> Call:
     """A fused loop in Numba: a row of scores, their exponentials and the mean, never a matrix of weights.
 
     Rows in parallel on `threads` threads, inner loops vectorised by LLVM under ``fastmath=True``, which lets
-    it reassociate sums; our kernels use no such flag.
+    it reassociate sums; our kernels use no such flag. Causal loops end at the key of the query's number.
     """
     import numba
 
@@ -28,7 +28,7 @@ def numba_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
         before = numba.get_num_threads()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         try:
-            out: Array = mean(q, k, v, scale)
+            out: Array = mean(q, k, v, scale, is_causal)
         finally:
             numba.set_num_threads(before)
         return out
@@ -40,12 +40,13 @@ def numba_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
 def _fused() -> Callable[..., Array]:
     import numba
 
-    def mean(q: Any, k: Any, v: Any, scale: Any) -> Any:
+    def mean(q: Any, k: Any, v: Any, scale: Any, is_causal: bool) -> Any:
         heads, n, d = q.shape
-        m, features = k.shape[1], v.shape[2]
+        features = v.shape[2]
         out = np.zeros((heads, n, features), q.dtype)
         for row in numba.prange(heads * n):
             h, i = row // n, row % n
+            m = min(i + 1, k.shape[1]) if is_causal else k.shape[1]
             scores = np.empty(m, q.dtype)
             for j in range(m):
                 s = scale * 0
@@ -71,7 +72,7 @@ def _fused() -> Callable[..., Array]:
     return made
 
 
-def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
+def jax_peer(q: Array, k: Array, v: Array, threads: int, is_causal: bool = False) -> Call:
     """`jax.nn.dot_product_attention` under `jax.jit`, its arrays on the device (1, n, H, d) before any call.
 
     It takes its softmax in single precision whatever the inputs, and values as wide as the keys alone:
@@ -82,7 +83,7 @@ def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
 
     with jax.enable_x64(True):
         inputs = [jax.device_put(np.ascontiguousarray(x.swapaxes(0, 1))[None]) for x in (q, k, v)]
-        attend = jax.jit(_attention(q, v))
+        attend = jax.jit(_attention(q, v, is_causal))
 
     def call() -> Array:
         with jax.enable_x64(True):
@@ -92,15 +93,16 @@ def jax_peer(q: Array, k: Array, v: Array, threads: int) -> Call:
     return call
 
 
-def _attention(q: Array, v: Array) -> Callable[..., Any]:
+def _attention(q: Array, v: Array, is_causal: bool = False) -> Callable[..., Any]:
     import jax
 
     if q.dtype == np.float32 and q.shape[-1] == v.shape[-1]:
-        attend: Callable[..., Any] = jax.nn.dot_product_attention
-        return attend
+        return functools.partial(jax.nn.dot_product_attention, is_causal=is_causal)
 
     def plain(q: Any, k: Any, v: Any) -> Any:
         scores = jax.numpy.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(q.shape[-1])
+        if is_causal:
+            scores = jax.numpy.where(jax.numpy.tri(*scores.shape[-2:], dtype=bool), scores, -math.inf)
         return jax.numpy.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores), v)
 
     return plain

@@ -1,8 +1,8 @@
 """What a row should take, from symbolic counts and the machine's measured rates.
 
-A model, not a bound: all arithmetic at the multiply-add rate, no time for packing, memory traffic hidden
-behind arithmetic or the other way round, whichever is longer. What it leaves out shows as a prediction that
-is too short.
+Counted is what the kernel needs: of causal attention, the pairs that are seen. A model, not a bound: all
+arithmetic at the multiply-add rate, no time for packing, memory traffic hidden behind arithmetic or the other
+way round, whichever is longer. What it leaves out shows as a prediction that is too short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import sympy as sp
 
 from projsym.bench import backward
-from projsym.bench.rows import computed
+from projsym.bench.rows import CAUSAL, IN_NUMPY, computed
 from projsym.codegen.exp2 import coefficients
 
 H, n, m, d = sp.symbols("H n m d", positive=True, integer=True)
@@ -25,17 +25,29 @@ SLOTS = degree + 8
 and the comparison, addition and two moves of the pair around it."""
 
 PAIRS = H * n * m
+SEEN = H * n * (n + 1) / 2
+"""Pairs of query and key ``j <= i``, of as many keys as queries."""
 FLOPS: dict[str, sp.Expr] = {
     "attention": 4 * PAIRS * d,
     "project": 4 * PAIRS * d,
     backward.KERNEL: 2 * backward.CONTRACTIONS * PAIRS * d,
+    CAUSAL: 4 * SEEN * d,
+    IN_NUMPY: 4 * PAIRS * d,
 }
 """Of the contractions: two forward, seven with gradients; a multiply-add is two."""
-EXPONENTIALS: dict[str, sp.Expr] = {"attention": PAIRS, "project": PAIRS, backward.KERNEL: 2 * PAIRS}
+EXPONENTIALS: dict[str, sp.Expr] = {
+    "attention": PAIRS,
+    "project": PAIRS,
+    backward.KERNEL: 2 * PAIRS,
+    CAUSAL: SEEN,
+    IN_NUMPY: PAIRS,
+}
 BYTES: dict[str, sp.Expr] = {
     "attention": size * H * d * (2 * n + 2 * m),
     "project": size * H * d * (2 * n + m),
     backward.KERNEL: size * H * d * (6 * n + 6 * m),
+    CAUSAL: size * H * d * (2 * n + 2 * m),
+    IN_NUMPY: size * H * d * (2 * n + 2 * m),
 }
 """Arrays read and written once: keys that are values are read once [IV.3]."""
 
@@ -50,6 +62,11 @@ class Prediction:
     seconds: float
 
 
+def flops(kernel: str, shape: tuple[int, int, int, int]) -> int:
+    """Operations of the contractions that a kernel needs at a shape; KeyError for one not in `FLOPS`."""
+    return int(FLOPS[kernel].subs(dict(zip((H, n, m, d), shape, strict=True))))
+
+
 def predict(
     kernel: str, shape: tuple[int, int, int, int], dtype: str, fma_rate: float, bandwidth: float
 ) -> Prediction:
@@ -61,6 +78,7 @@ def predict(
     values: dict[Any, int] = dict(zip((H, n, m, d), shape, strict=True))
     item = {"bfloat16": 2, "float32": 4, "float64": 8}[dtype]
     values |= {size: item, degree: len(coefficients(computed(dtype))) - 1}
-    flops, exponentials, traffic = (int(table[kernel].subs(values)) for table in (FLOPS, EXPONENTIALS, BYTES))
-    arithmetic = flops + 2 * exponentials * int(SLOTS.subs(values))
-    return Prediction(flops, exponentials, traffic, max(arithmetic / fma_rate, traffic / bandwidth))
+    operations = flops(kernel, shape)
+    exponentials, traffic = (int(table[kernel].subs(values)) for table in (EXPONENTIALS, BYTES))
+    arithmetic = operations + 2 * exponentials * int(SLOTS.subs(values))
+    return Prediction(operations, exponentials, traffic, max(arithmetic / fma_rate, traffic / bandwidth))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from projsym.bench import compilers, fixed
+from projsym.bench import compilers, fixed, memory
 from projsym.bench.environment import environment
 from projsym.bench.measure import Progress, run, thread_counts
 from projsym.bench.peak import fma_peak, read_bandwidth
@@ -22,6 +22,8 @@ def result(
     threads: Iterable[int] | None = None,
     seconds: float = 0.4,
     progress: Progress | None = None,
+    *,
+    more: Mapping[str, Sequence[Shape]] | None = None,
 ) -> dict[str, Any]:
     """Plain data for JSON: date, environment, rates and rows; arguments as those of `projsym.bench.run`.
 
@@ -31,16 +33,17 @@ def result(
     chosen = list(SHAPES if shapes is None else shapes)
     counts = thread_counts(threads)
     with tempfile.TemporaryDirectory() as folder:
-        rows = run(chosen, counts, seconds, progress, gates=Path(folder))
+        rows = run(chosen, counts, seconds, progress, gates=Path(folder), more=more)
         if progress:
             progress(fixed.PEER)
-        rows += fixed.rows(chosen, counts, seconds, Path(folder))
+        rows += fixed.rows(chosen, counts, seconds, Path(folder), more)
     if progress:
         progress("gcc and clang")
     compiled = compilers.compare([s for s in chosen if s.dtype == s.computed], seconds)
     if progress:
         progress("rates of the machine")
-    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.computed for s in chosen})}
+    measured = [*chosen, *(s for found in (more or {}).values() for s in found)]
+    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.computed for s in measured})}
     bandwidth = {n: read_bandwidth(n) for n in counts}
     return {
         "date": datetime.date.today().isoformat(),
@@ -84,6 +87,7 @@ def markdown(data: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
     rates = ", ".join(f"{x / 1e9:.0f} GF/s {t}" for t, x in data["fma_flops_per_s"].items())
     widths = ", ".join(f"{x / 1e9:.1f} GB/s on {n}" for n, x in data["read_bytes_per_s"].items())
+    found = [*e["notes"], *compilers.lines(data["compilers"]), *memory.lines(data["rows"])]
     lines = [
         f"# Kernels against peers, {data['date']}",
         "",
@@ -92,10 +96,11 @@ def markdown(data: dict[str, Any]) -> str:
         f"{packages}.  ",
         f"One thread multiplies and adds {rates}; threads read {widths}.",
         "",
-        *(f"- {note}" for note in [*e["notes"], *compilers.lines(data["compilers"])]),
+        *(f"- {note}" for note in found),
         "",
         "Least times. ratio: the peer's over ours, of the least times and the median within a round. of "
-        "peak: of threads times the rate of one. predicted: by counts and rates, over our time, less 1.",
+        "peak: of threads times the rate of one, by the operations needed: causal, those of the pairs seen. "
+        "predicted: by counts and rates, over our time, less 1.",
         "",
     ]
     names = ["kernel", "H×n×m×d", "dtype", "threads", "peer", "ours ms", "peer ms", "ratio", "median"]

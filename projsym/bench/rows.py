@@ -11,6 +11,10 @@ from projsym.runtime.storage import BFLOAT16
 
 DTYPES = ("float32", "float64", "bfloat16")
 
+CAUSAL = "causal attention"
+IN_NUMPY = "attention in NumPy"
+"""The kernel that is generated as NumPy, in the place of C."""
+
 
 def computed(dtype: str) -> str:
     """The type that a kernel for arrays of a dtype computes in."""
@@ -87,20 +91,28 @@ FULL = (
 )
 """Every size that there is a target for: other widths, one query against long keys (decoding), bfloat16."""
 
+MORE: dict[str, tuple[Shape, ...]] = {
+    CAUSAL: (Shape(1, 2048, 2048, 64),),
+    IN_NUMPY: (Shape(1, 4096, 4096, 64), Shape(8, 1024, 1024, 64)),
+}
+"""Kernels that are measured at few shapes, beside those of `FULL`."""
+
 
 @dataclass(frozen=True)
 class Row:
     """One comparison. Times in seconds a call; ratios are peer time over our time (above 1: ours is faster).
 
     ratio_min is of the least times, ratio_median the median over rounds of the ratio within a round.
-    peak_fraction: `Shape.flops` (7/2 times as many with gradients) over our least time, over `threads` times
-    the FMA rate of one thread in the same run. Where threads share a core or a power budget, less than 1 is
-    the most that can be reached.
+    peak_fraction: the operations that the kernel needs (`projsym.bench.predict.flops`; causal, those of the
+    pairs that are seen) over our least time, over `threads` times the FMA rate of one thread in the same run.
+    Where threads share a core or a power budget, less than 1 is the most that can be reached.
     max_abs_err, err_bound: largest error of our output and largest proven bound over queries; the gate
     compares query by query. peer_max_abs_err, peer_err_bound: the same for the peer, for which the bound
     assumes `projsym.bench.gate.PEER_EXP_ERROR`.
     verdict: "equal", or "refused: …" when an output is off by more than its bound, or when a peer was faster
     than so many threads of the machine can be; then times are None.
+    ours_work_bytes, peer_work_bytes: memory of a call (`projsym.bench.memory.work_bytes`) where both are
+    NumPy, else None.
     """
 
     kernel: str
@@ -118,6 +130,8 @@ class Row:
     peer_max_abs_err: float
     peer_err_bound: float
     verdict: str
+    ours_work_bytes: int | None = None
+    peer_work_bytes: int | None = None
 
     @property
     def agreed(self) -> bool:

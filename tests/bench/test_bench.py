@@ -6,9 +6,11 @@ import ctypes
 import importlib.util
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from projsym import get_num_threads, project, set_num_threads
 from projsym.attention import attention
@@ -22,13 +24,15 @@ from projsym.bench import (
     notes,
     peak,
     peers,
+    problems,
     read_bandwidth,
     run,
     timing,
 )
 from projsym.bench.backward import GradientGate
 from projsym.bench.gate import EXTENDED, Gate, softmax_mean
-from projsym.bench.rows import Row
+from projsym.bench.memory import work_bytes
+from projsym.bench.rows import CAUSAL, IN_NUMPY, Row
 from projsym.bench.timing import Times, interleave
 from projsym.runtime import storage
 from projsym.runtime.cache import compiled
@@ -63,9 +67,14 @@ def test_rows_hold_to_the_contract() -> None:
         assert 0 < row.peak_fraction < 1
 
 
-@pytest.mark.parametrize("kernel, contractions", [("attention", 2), (backward.KERNEL, backward.CONTRACTIONS)])
-def test_a_peer_that_had_more_threads_than_its_row_says_is_refused(kernel: str, contractions: int) -> None:
-    rate, flops = 1e9, contractions * 2 * 2 * 5 * 7 * 8
+@pytest.mark.parametrize(
+    ("kernel", "pairs", "contractions"),
+    [("attention", 35, 2), (IN_NUMPY, 35, 2), (CAUSAL, 15, 2), (backward.KERNEL, 35, backward.CONTRACTIONS)],
+)
+def test_a_peer_that_had_more_threads_than_its_row_says_is_refused(
+    kernel: str, pairs: int, contractions: int
+) -> None:
+    rate, flops = 1e9, contractions * 2 * 2 * pairs * 8
 
     def row(peer: str, seconds: float) -> Row:
         bounds = {"max_abs_err": 0.0, "err_bound": 1.0, "peer_max_abs_err": 0.0, "peer_err_bound": 1.0}
@@ -89,6 +98,73 @@ def test_bfloat16_is_compared_with_torch() -> None:
     for row in rows:
         assert row.verdict == "equal" and row.dtype == "bfloat16"
         assert 0 < row.max_abs_err <= row.err_bound < row.peer_err_bound
+
+
+def test_causal_rows_have_every_peer() -> None:
+    rows = run([], threads=[1], seconds=0.01, more={CAUSAL: [Shape(2, 33, 33, 8)]})
+    assert {r.peer for r in rows} == {jitted.label(x, 1, environment()["cpus"]) for x in peers.available()[0]}
+    for row in rows:
+        assert row.verdict == "equal" and row.kernel == CAUSAL and row.ratio_min > 0
+        assert 0 < row.peak_fraction < 1 and row.ours_work_bytes is row.peer_work_bytes is None
+
+
+def test_the_causal_gate_knows_which_pairs_are_seen() -> None:
+    case = problems.problem(CAUSAL, Shape(2, 17, 17, 8))
+    gate, out = case.gate(), case.ours()
+    assert gate.check(out, peer=False).equal
+    # The last query sees all keys, so its output alone is the same without a mask.
+    whole = problems.problem("attention", Shape(2, 17, 17, 8)).ours()
+    close = np.abs(whole - gate.reference).max(axis=-1) <= gate.ours
+    assert np.array_equal(close, [[False] * 16 + [True]] * 2)
+    assert not gate.check(whole, peer=True).equal
+    assert gate.check(np.where(np.arange(17)[:, None] < 16, out, whole), peer=True).equal
+
+
+def test_the_kernel_in_numpy_has_the_threads_of_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, set[int]]] = []
+
+    def spy(*arrays: np.ndarray, backend: str) -> np.ndarray:
+        blas = {x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"}
+        seen.append((backend, blas))
+        return attention(*arrays, backend=backend)
+
+    monkeypatch.setattr(problems, "attention", spy)
+    shape = Shape(1, 40, 900, 16)
+    rows = run([], threads=[1], seconds=0.01, more={IN_NUMPY: [shape]})
+    assert seen and all(x == ("numpy", {1}) for x in seen)
+    assert [r.peer for r in rows] == ["numpy", "torch"]
+    assert all(r.verdict == "equal" and r.ratio_min > 0 for r in rows)
+    scores = 4 * shape.queries * shape.keys
+    assert scores <= rows[0].peer_work_bytes < 2.5 * scores and rows[0].ours_work_bytes > 0
+    assert rows[1].ours_work_bytes is rows[1].peer_work_bytes is None
+
+
+def test_work_is_the_most_beside_the_result() -> None:
+    def call() -> np.ndarray:
+        for _ in range(2):  # one after the other: the most is one of them and its sum
+            total = np.ones(2**20).sum()
+        return np.full(2**17, total)
+
+    assert 2**23 - 2**20 <= work_bytes(call) < 2**23 + 2**16
+    tracemalloc.start()
+    work_bytes(call)
+    assert tracemalloc.is_tracing()
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [
+        (CAUSAL, Shape(1, 8, 9, 8)),
+        (CAUSAL, Shape(1, 8, 8, 4)),
+        (CAUSAL, Shape(1, 8, 8, 8, "float64")),
+        (IN_NUMPY, Shape(1, 8, 8, 8, "bfloat16")),
+        (backward.KERNEL, Shape(1, 8, 8, 8, "bfloat16")),
+    ],
+)
+def test_shapes_that_a_kernel_is_not_measured_at(kernel: str, shape: Shape) -> None:
+    with pytest.raises(ValueError, match=f"{kernel}: got Shape"):
+        run([], threads=[1], more={kernel: [shape]})
 
 
 def test_a_bfloat16_peer_that_rounds_scores_is_refused() -> None:
@@ -149,9 +225,9 @@ TIGHT = (
 @pytest.mark.parametrize("shape", TIGHT, ids=lambda s: "x".join(map(str, (*s.sizes, s.dtype))))
 @pytest.mark.parametrize("kernel", ["attention", "project"])
 def test_the_bound_is_within_a_hundred_times_the_error(shape: Shape, kernel: str) -> None:
-    q, k, v = measure._inputs(shape, kernel)
+    q, k, v = problems.inputs(shape, kernel)
     out = attention(q, k, v, backend="c") if kernel == "attention" else project(q, k, backend="c")
-    got = Gate(q, k, v, measure._order(kernel, shape)).check(out, peer=False)
+    got = Gate(q, k, v, problems.order(kernel, shape)).check(out, peer=False)
     assert got.equal
     if shape.dtype == "float32" or EXTENDED:
         assert got.err_bound <= 100 * got.max_abs_err

@@ -12,6 +12,7 @@ import pytest
 
 from projsym.bench import (
     FULL,
+    MORE,
     SHAPES,
     Shape,
     backward,
@@ -20,14 +21,17 @@ from projsym.bench import (
     markdown,
     measure,
     peers,
+    problems,
     product,
     result,
     write,
 )
 from projsym.bench.gate import Gate, kept, softmax_mean
-from projsym.bench.predict import FLOPS, predict
+from projsym.bench.predict import BYTES, EXPONENTIALS, FLOPS, predict
+from projsym.bench.rows import CAUSAL, IN_NUMPY
 
 TINY = (Shape(2, 5, 7, 8), Shape(1, 3, 3, 4, "float64"))
+FURTHER = {CAUSAL: (Shape(2, 9, 9, 8),), IN_NUMPY: (Shape(1, 20, 30, 8),)}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +39,11 @@ def data() -> dict[str, Any]:
     """With the peers that compile nothing; the tests of the rows have all of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peers, "_PEERS", {name: peers._PEERS[name] for name in peers.FEW})
-        return result(TINY, [1], 0.01)
+        return result(TINY, [1], 0.01, more=FURTHER)
 
 
 def test_every_row_has_a_prediction(data: dict[str, Any]) -> None:
-    assert {r["kernel"] for r in data["rows"]} == set(FLOPS)
+    assert {r["kernel"] for r in data["rows"]} == set(FLOPS) == set(EXPONENTIALS) == set(BYTES)
     for r in data["rows"]:
         assert r["predicted_s"] > 0
         assert r["prediction_error"] == r["predicted_s"] / r["ours_min_s"] - 1
@@ -54,6 +58,12 @@ def test_counts() -> None:
     assert predict("project", (2, 5, 7, 8), "float32", 1e18, 1e9).seconds == p.bytes / 1e9
     assert predict("attention", (2, 5, 7, 8), "float32", 1e9, 1e9).bytes == 4 * 2 * 8 * (5 + 5 + 7 + 7)
     assert predict(backward.KERNEL, (2, 5, 7, 8), "float32", 1e9, 1e9).flops == 70 * 7 * 16
+    # Causal, 9 queries and keys: 45 pairs of each head.
+    p = predict(CAUSAL, (2, 9, 9, 8), "float32", 1e9, 1e9)
+    assert (p.flops, p.exponentials, p.bytes) == (90 * 32, 90, 4 * 2 * 8 * 36)
+    assert predict(IN_NUMPY, (2, 5, 7, 8), "float32", 1e9, 1e9) == predict(
+        "attention", (2, 5, 7, 8), "float32", 1e9, 1e9
+    )
     for shape in FULL:
         flops = predict("attention", shape.sizes, shape.dtype, 1e9, 1e9).flops
         assert flops == shape.flops
@@ -64,6 +74,8 @@ def test_files(data: dict[str, Any], tmp_path: Path) -> None:
     assert [p.name for p in paths] == ["bench.json", "bench.md", "roofline.svg", "ratio.svg", "error.svg"]
     assert json.loads(paths[0].read_text()) == json.loads(json.dumps(data))
     text = paths[1].read_text()
+    assert "- attention in NumPy 1×20×30×8 float32, threads: 1: works in 0.0" in text
+    assert all(f"| {kernel} |" in text for kernel in FURTHER)
     assert data["environment"]["cpu"] in text and data["environment"]["compiler"] in text
     assert all(note in text for note in data["environment"]["notes"])
     assert text.count("\n| ") == len(data["rows"]) + 2
@@ -83,15 +95,15 @@ def test_the_fix_runs_where_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(fixed, "mkl_on_amd", lambda: False)
     assert fixed.rows(TINY, [1], 0.01, tmp_path) == []
     monkeypatch.setattr(fixed, "mkl_on_amd", lambda: True)
-    rows = fixed.rows(TINY[:1], [1], 0.01, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3  # references and bounds of three kernels
-    assert {r.peer for r in rows} == {fixed.PEER} and {r.kernel for r in rows} == set(FLOPS)
-    assert all(r.agreed and r.shape == TINY[0].sizes for r in rows)
+    rows = fixed.rows(TINY[:1], [1], 0.01, tmp_path, FURTHER)
+    assert len(list(tmp_path.iterdir())) == 4  # references and bounds of four kernels
+    assert {r.peer for r in rows} == {fixed.PEER} and {r.kernel for r in rows} == set(FLOPS) - {IN_NUMPY}
+    assert all(r.agreed and r.shape in (TINY[0].sizes, FURTHER[CAUSAL][0].sizes) for r in rows)
 
 
 def test_kept_gates_judge_alike(tmp_path: Path) -> None:
     """Made, kept and read again, they pass what is right and refuse what is off."""
-    q, k, v = measure._inputs(TINY[0], "attention")
+    q, k, v = problems.inputs(TINY[0], "attention")
     gates = [kept(folder, "one", partial(Gate, q, k, v)) for folder in (None, tmp_path, tmp_path)]
     good = softmax_mean(q, k, v)
     for gate in gates:
@@ -129,4 +141,7 @@ def test_differences_between_compilers_are_shown() -> None:
 
 def test_shapes() -> None:
     assert set(SHAPES) < set(FULL) and len(set(FULL)) == len(FULL)
+    assert set(MORE) == set(FLOPS) - set(measure.KERNELS)
+    for kernel, shapes in MORE.items():
+        assert all(problems.problem(kernel, shape).peers for shape in shapes)
     assert product.result.__defaults__ == (None, None, 0.4, None)
