@@ -8,9 +8,11 @@ same for all arrays, and are never converted. Anything that `numpy.asarray` give
 
 Queries, keys and values may be bfloat16: arrays of the NumPy extension type of that name, or tensors of
 PyTorch, which make a tensor of the output. All is computed in float32 and the output rounded once, to
-nearest; the log-sum-exp is float32. Numbers of keys and pairs are then bfloat16 or float32; the former are
-copied. With the kernels of NumPy, and options other than is_causal, window, kv_lengths and enable_gqa, so are
-the vectors.
+nearest; the log-sum-exp is float32. But a CPU with instructions for pairs of bfloat16 numbers (AVX-512 with
+bf16) rounds weights to bfloat16 before they multiply values, as PyTorch does, except for few queries; who
+wants them as they are gives float32, or sets ``PROJSYM_ISA``. Numbers of keys and pairs are then bfloat16 or
+float32; the former are copied. With the kernels of NumPy, and options other than is_causal, window,
+kv_lengths and enable_gqa, so are the vectors, and no weight is rounded.
 """
 
 from __future__ import annotations

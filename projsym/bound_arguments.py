@@ -18,6 +18,7 @@ Array: TypeAlias = NDArray[Any]
 Doubles: TypeAlias = NDArray[np.float64]
 
 LOG2E: Final = math.log2(math.e)
+NARROW: Final = 2.0**-8  # unit roundoff of bfloat16
 _PAIRS: Final = 1 << 18  # (query, key) pairs at a time: about 25 MB of temporaries
 
 
@@ -44,6 +45,7 @@ class Kernel:
     part: int  # keys in a part that has sums of its own, 0 without parts
     score_depth: int  # additions that a product of a score goes through at most, where the order is not known
     stored: bool = False  # whether results are rounded once more, to bfloat16
+    weight_error: float = 0.0  # relative, of a weight when its vector is weighted
 
     @property
     def parts(self) -> int:
@@ -101,6 +103,7 @@ def arguments(
     part: int | None = None,
     score_depth: int | None = None,
     stored: bool = False,
+    weight_error: float | None = None,
 ) -> tuple[Kernel, tuple[int, ...], Mask | None]:
     """The kernel's constants, the broadcast leading shape and the mask, or the errors of `forward_bound`."""
     kind = np.dtype(q.dtype if dtype is None else dtype)
@@ -150,7 +153,12 @@ def arguments(
         raise ValueError(f"score_depth: got {score_depth}, allowed are integers >= 0")
     most = max(0, d - 1) if score_depth is None else min(score_depth, max(0, d - 1))
     parted = part if part and m > part else 0
-    kernel = replace(kernel, widths=widths, part=parted, score_depth=most, stored=stored)
+    narrow = (NARROW if stored else 0.0) if weight_error is None else weight_error
+    if not 0 <= narrow < 0.5:
+        raise ValueError(f"weight_error: got {weight_error}, allowed are numbers from 0 to below 1/2")
+    kernel = replace(
+        kernel, widths=widths, part=parted, score_depth=most, stored=stored, weight_error=narrow
+    )
     return kernel, lead, found
 
 

@@ -69,6 +69,8 @@ def row_bounds(
         + both(cast, kernel.gamma(2 * d + 1 + extra)) * norm
         + both(kernel.u + 2 * min(U64, kernel.u), kernel.gamma(d + 1 + extra)) * size
         + 4 * kernel.least * (np.abs(k).sum(1) + (3 * d + 4) * np.maximum(1.0, c))
+        # Where a CPU takes subnormal numbers of a query or key for 0, the other factor is what is left.
+        + kernel.least * c * (np.abs(k).sum(1) + np.abs(q).sum(1, keepdims=True))
     )
     top = score.max(1, keepdims=True)
     # `own` bounds the error of `score` as it is computed here, and of its differences.
@@ -90,6 +92,7 @@ def row_bounds(
     gap = np.where(flushed, 0.0, high - (score - reach))
     exponentials = _exponentials(score, reach, place // kernel.block, kernel)
     delta = math.log(2) * (error + kernel.u * gap) - exponentials * math.log1p(-kernel.exp_error)
+    delta = delta - math.log1p(-kernel.weight_error)
     near = np.exp2(score - top)
     least_sum = np.exp2(score - own - top).sum(1, keepdims=True)
     most_sum = np.exp2(np.minimum(score + own - top, 1000.0)).sum(1, keepdims=True)

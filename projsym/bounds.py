@@ -67,7 +67,11 @@ or without FMA; the output is the one sum over the other, by division or by the 
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.
 10. *bfloat16.* Vectors stored as bfloat16 are widened, which is exact, and all of the above is in float32; a
     result is then rounded to the nearest bfloat16, which is off by half a unit in the last place of the
-    result at most: of the mean and the bound so far together, or less. The log-sum-exp stays float32.
+    result at most: of the mean and the bound so far together, or less. The log-sum-exp stays float32. Where a
+    CPU adds two products of bfloat16 numbers at once, these are exact, in any order; numbers below the least
+    normal one count as 0, which takes the least normal number times the other factor at most; and weights of
+    vectors are rounded to bfloat16, those of their sum being the same: one more factor within
+    ``1 ± weight_error``, 2**-8, in step 2.
 
 The bound itself is evaluated in float64. All its terms are non-negative, the longest chain (a product over
 ``d`` features, a sum over ``m`` keys, some fifty operations more) is below 2·10**5 roundings for
@@ -82,6 +86,7 @@ overflow the bound is infinite, never NaN.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -118,6 +123,7 @@ def forward_bound(
     past: int | None = None,
     part: int | None = None,
     score_depth: int | None = None,
+    weight_error: float | None = None,
 ) -> Doubles:
     """Bound on ``max_f |kernel output - exact mean|`` for every query, the inputs taken as exact.
 
@@ -135,6 +141,8 @@ def forward_bound(
     dtype: of the kernel, float32, float64 or "bfloat16" (vectors; computed in float32, whose bound grows by
         half a unit in the last place of bfloat16 of the result); by default that of `q`. A long double of
         more precision than float64 may be given together with `exp_error`.
+    weight_error: relative error of a weight when its vector is weighted, beyond that of the exponential; by
+        default that of rounding to bfloat16 for such vectors, as kernels do on some CPUs, else 0.
     block: keys in a block, hidden ones counted; at least so many where the order is not known (fewer only in
         the last one).
     depth: additions that an addend of a sum goes through at most; by default `m`, which holds for any order.
@@ -187,6 +195,7 @@ def forward_bound(
         part,
         score_depth,
         stored,
+        weight_error,
     )
     out = np.zeros((math.prod(lead), q.shape[-2]))
     if v.shape[-1] > 0:
@@ -218,6 +227,7 @@ def lse_bound(
     past: int | None = None,
     part: int | None = None,
     score_depth: int | None = None,
+    weight_error: float | None = None,
 ) -> Doubles:
     """Bound on the absolute error of a kernel's log-sum-exp (natural logarithm), (..., n), float64.
 
@@ -227,7 +237,8 @@ def lse_bound(
 
     Arguments and errors as in `forward_bound`. With `sigma` it holds for ``log Σ exp(-‖q-k_j‖²/2σ² + b_j)``
     and for the same without the row's ``-‖q‖²/2σ²``. The kernel's logarithm is assumed to be within 4 units
-    of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0.
+    of roundoff, relative, in base e or 2. A row without keys, minus infinity both times, has bound 0. Its
+    weights are those before any rounding for vectors: `weight_error` is checked, and changes nothing.
     """
     given: dict[str, Any] = {"q": q, "k": k, "sigma": sigma, "key_bias": key_bias, "attn_mask": attn_mask}
     dtype, _, given = exact(dtype, given)
@@ -252,7 +263,9 @@ def lse_bound(
         mask,
         part,
         score_depth,
+        weight_error=weight_error,
     )
+    kernel = replace(kernel, weight_error=0.0)
     out = np.zeros((math.prod(lead), q.shape[-2]))
     with np.errstate(all="ignore"):  # what overflows here ends as an infinite bound
         for at, qs, ks, bias, vs, place, added, widths in heads(q, k, none, key_bias, lead, shown, sigma):

@@ -2,7 +2,8 @@
 
 Widening a vector is exact, so a kernel that reads bfloat16 and one that reads widened copies give the same
 sums, bit for bit, and the same results once they are rounded. Where there is a kernel for bfloat16 and all is
-finite, it is taken; else the call runs on widened copies.
+finite, it is taken; else the call runs on widened copies. On a CPU that multiplies pairs of bfloat16 numbers
+(`projsym.runtime.isa.multiplies_pairs`) that kernel rounds its weights, and results differ by as much.
 """
 
 from __future__ import annotations

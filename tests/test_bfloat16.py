@@ -1,10 +1,13 @@
-"""Vectors of bfloat16: the results of float32 on the same numbers, bit for bit, rounded once; and bounds."""
+"""Vectors of bfloat16: the results of float32 on the same numbers, bit for bit, rounded once; and bounds.
+
+So it is where a CPU does not multiply pairs of bfloat16 numbers, or is asked for an instruction set without.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -14,11 +17,23 @@ import torch
 
 import projsym
 from projsym.bounds import forward_bound, lse_bound
-from projsym.runtime import plan, storage
+from projsym.runtime import dispatch, isa, plan, storage
 from projsym.runtime.manifest import load
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 wide = storage.widened
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pairs() -> Iterator[None]:
+    """An instruction set that does not multiply pairs; kernels that are loaded already are set aside."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "_kernels", {})
+        patch.setattr(plan, "_plans", {})
+        if isa.multiplies_pairs():
+            patch.setenv(isa.VARIABLE, isa.available()[1])
+        assert not isa.multiplies_pairs()
+        yield
 
 
 def normal(*shape: int, seed: int = 0, size: float = 1.0) -> np.ndarray:
@@ -122,8 +137,10 @@ def test_within_the_bound(size: float) -> None:
     if size >= 1:  # half a unit in the last place is reached, or nearly: the bound says no more than it must
         assert error.max() > 0.4 * bound.max()
     assert (np.abs(lse - sums) <= lse_bound(q, k, **order) + 1e-12).all()
+    assert order["weight_error"] == 0
     assert np.array_equal(bound, forward_bound(wide(q), wide(k), wide(v), dtype="bfloat16", **order))
     assert (bound > forward_bound(wide(q), wide(k), wide(v), **order)).all()
+    assert (bound < forward_bound(q, k, v, **order | {"weight_error": None})).all()
 
 
 def test_what_is_not_finite() -> None:

@@ -16,7 +16,7 @@ from projsym.codegen.c_pairs import row_key
 from projsym.codegen.c_plan import Nest
 from projsym.codegen.c_reads import INNER_LANES, WEIGHTED, plain, stored
 from projsym.codegen.c_text import Text
-from projsym.codegen.program import Input, Let, Rescale, RunningMax, Sum
+from projsym.codegen.program import Input, Let, Rescale, RunningMax, Sum, whole
 from projsym.codegen.scalar_c import scalar, vector
 
 _SUMS = """\
@@ -162,7 +162,7 @@ class Few:
         for s in nest.body:
             match s:
                 case Let(name=name, value=value):
-                    text = vector(value, self.symbol, self.small)
+                    text = vector(whole(value), self.symbol, self.small)
                     if name in self.weights:
                         t(f"const V any_{name} = {text};")
                         text = f"whole ? any_{name} : CHOOSE(within, any_{name}, {c_ranges.HIDDEN['sum']})"

@@ -17,11 +17,11 @@ from projsym.codegen.program import Output
 from projsym.codegen.scalar_c import scalar
 
 CHUNK = 1024
-"""Keys in a unit of work at most, but for whole blocks: enough to pack a block of queries for, few enough that
-the sums of a chunk stay in the second-level cache."""
+"""Keys in a unit of work at most, but for whole blocks: enough to pack a block of queries for, few enough
+that the sums of a chunk stay in the second-level cache."""
 SHARED = 384
-"""Keys from which a single head is two units, work for two threads: with fewer, packing every block of queries
-twice would cost more than that saves."""
+"""Keys from which a single head is two units, work for two threads: with fewer, packing every block of
+queries twice would cost more than that saves."""
 
 PRELUDE = """\
 /* sums[key][feature] += weights[key][query] * values[query][feature], R keys at a time; a block of queries is

@@ -10,7 +10,7 @@ from projsym.codegen import c_ranges
 from projsym.codegen.c_plan import Nest, Plan
 from projsym.codegen.c_text import Text
 from projsym.codegen.program import Dot, Let, Rescale, RunningMax, Sum, symbol
-from projsym.codegen.scalar_c import vector
+from projsym.codegen.scalar_c import scalar, vector
 from projsym.schedules import WIDEST
 
 
@@ -127,19 +127,26 @@ class Pairs:
         assert nest.dot is not None
         t, dot = self.text, nest.dot
         _, key = row_key(self.plan, dot)
-        f = self.plan.vectors[key].feature
+        f, stored = self.plan.vectors[key].feature, self.plan.vectors[key].storage
+        kind = "KEY" if stored else "T"
         arguments = (
             f"const {self.name}_args *a, {self.name}_work *w, "
-            f"const T *vec_{key}, long h, long j0, long nk, long from, long j, long v"
+            f"const {kind} *vec_{key}, long h, long j0, long nk, long from, long j, long v"
         )
         edge = "const int edge, " if self.ranged else ""
         head = f"INLINE void {self.function}{n}(const int R, const int C, const int part, {edge}{arguments})"
         with t.block(head):
             self._context(nest)
+            if stored:
+                scale = scalar(dot.scale, lambda s: f"a->par_{s}")
+                t(f"const V scale_{dot.name} = SET1((T){scale});", f"(void)scale_{dot.name};")
+            rows, row = f"w->pack_{dot.name} + v*W", f"ROW(D_{f}, P_{f})"
             t(
                 "V acc[32];",
                 "UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};",
-                f"OUTER(R, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, w->pack_{dot.name} + v*W, BLOCK_i, D_{f});",
+                f"SCORES(R, C, acc, vec_{key} + j*{row}, {row}, {rows}, BLOCK_i, D_{f});"
+                if stored
+                else f"OUTER(R, C, acc, vec_{key} + j*P_{f}, P_{f}, 1, {rows}, BLOCK_i, D_{f});",
             )
             here = "!part || (from <= j + r && j + r < nk)"
             with t.block("UNROLL for (int c = 0; c < C; c++)"):
@@ -147,7 +154,8 @@ class Pairs:
                 with t.block(f"UNROLL for (int r = 0; r < R; r++) if ({here})"):
                     t(
                         "const long at = (j + r)*BLOCK_i + (v + c)*W;",
-                        f"const V pair_{dot.name} = acc[r*C + c];",
+                        f"const V pair_{dot.name} = "
+                        + (f"SCALED(acc[r*C + c], scale_{dot.name});" if stored else "acc[r*C + c];"),
                     )
                     self._body(nest)
                 self._keep(nest, "(v + c)*W")
@@ -179,7 +187,7 @@ class Pairs:
     # ---- phases
     def phases(self) -> None:
         """The body of the loop over key blocks, in the function of a row block."""
-        t = self.text
+        t, paired = self.text, set[int]()
         for n, phase in enumerate(self.plan.phases):
             match phase:
                 case Nest():
@@ -192,11 +200,18 @@ class Pairs:
                     self._gather(phase)
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
-                    f = self.plan.vectors[key].feature
-                    t(
-                        f"CONTRACT(w->sum_{name}, w->pair{self.plan.buffers[weight]}, vec_{key}, "
-                        f"P_{f}, BLOCK_i, nq, nk);"
-                    )
+                    x, buffer = self.plan.vectors[key], self.plan.buffers[weight]
+                    rest = f"P_{x.feature}, BLOCK_i, nq, nk);"
+                    plain = f"CONTRACT(w->sum_{name}, w->pair{buffer}, vec_{key}, {rest}"
+                    if not x.storage:
+                        t(plain)
+                        continue
+                    t("#ifdef PAIRED")
+                    if buffer not in paired:
+                        t(f"PAIR_WEIGHTS(w->pair{buffer}, BLOCK_i, nv, nk);")
+                    paired.add(buffer)
+                    t(f"CONTRACT_PAIRS(w->sum_{name}, w->pair{buffer}, w->pairs_{key}, {rest}")
+                    t("#else", plain, "#endif")
 
     def _gather(self, s: Sum) -> None:
         """A sum over the queries of the block, for every key of the block."""

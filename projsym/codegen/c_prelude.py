@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from projsym.codegen.c_products import CONTRACT
 from projsym.codegen.c_reads import INNER, LARGEST, PACK, STAGE, plain
 from projsym.codegen.exp2 import coefficients
 from projsym.codegen.isa import ISAS, isa_text
@@ -46,6 +47,7 @@ def prelude(dtype: str, tiles: Mapping[str, int]) -> str:
         largest=plain(LARGEST),
         stage=plain(STAGE),
         pack=plain(PACK),
+        contract=CONTRACT,
     )
 
 
@@ -153,35 +155,7 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
     }}
   }}
 }}
-/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
-   block of keys is summed on its own and added once, which is what the error bound counts */
-INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
-                          const int B, long keys) {{
-  V acc[32];
-  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){{0}};
-  OUTER(R, C, acc, weights, 1, B, values, P, keys);
-  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
-}}
-/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
-   full is computed as half a tile */
-INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                           long rows, long keys) {{
-  long r = 0;
-  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
-    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
-  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
-}}
-INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
-                     long keys) {{
-  const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
-  const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
-  int c = 0;
-  for (; c < (chunks - 1)*wide; c += wide)
-    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
-  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
-}}
-#define HALF_TILE ((TILE_KEYS + 1)/2)
+{contract}#define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
    in registers that the sums of the product need */
 #define ONCE static __attribute__((noinline))

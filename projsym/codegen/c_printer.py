@@ -24,6 +24,7 @@ from projsym.codegen.c_pairs import Pairs
 from projsym.codegen.c_parts import Parts
 from projsym.codegen.c_plan import Plan, plan
 from projsym.codegen.c_prelude import prelude
+from projsym.codegen.c_products import PAIRED
 from projsym.codegen.c_reads import STORED
 from projsym.codegen.c_rows import Rows
 from projsym.codegen.c_text import Text
@@ -94,6 +95,7 @@ def _source(plan: Plan, free: Plan | None, shared: Program | None, dtype: str, h
     t.raw(prelude(dtype, p.tiles))
     if names.storage:
         t.raw(STORED)
+        t.raw(PAIRED)
     t("")
     used = {n for x in (plan, free) if x for s in x.pairs.body if isinstance(s, Let) for n in powers(s.value)}
     t(*(power_function(n) for n in sorted(used)))
@@ -243,6 +245,13 @@ def _structs(
             if parts and parts.few:
                 t(f"T row_of_{dot.name}[P_{f}*FEW] ALIGNED;")
         t(*(f"T stage_{k}[STAGED*P_{plan.vectors[k].feature}] ALIGNED;" for k in names.key_vectors))
+        if names.storage:
+            t("#ifdef PAIRED")
+            for k in names.key_vectors:
+                f = plan.vectors[k].feature
+                t(f"S rows_{k}[STAGED*ROW(D_{f}, P_{f})] ALIGNED;")
+                t(f"T pairs_{k}[(STAGED + 1)/2*P_{f}] ALIGNED;")
+            t("#endif")
         t(*(f"T all_{x}[BLOCK_i*P_{plan.vectors[x].feature}] ALIGNED;" for x in names.gathered))
         t(*(f"T bias_{x.name}[BLOCK_j*BLOCK_i] ALIGNED;" for x in names.pairs))
         room = "(BLOCK_j + TILE_ROWS)" if names.key_sums else "BLOCK_j"

@@ -8,7 +8,7 @@ from projsym.codegen import c_ranges
 from projsym.codegen.c_names import Names, element
 from projsym.codegen.c_pairs import Pairs, row_key
 from projsym.codegen.c_text import Text
-from projsym.codegen.program import Input, Let, Output, RunningMax
+from projsym.codegen.program import Dot, Input, Let, Output, RunningMax
 from projsym.codegen.scalar_c import scalar
 
 
@@ -82,13 +82,8 @@ class Rows:
             t("const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);")
             if plan.pairs.ranged:
                 t(*c_ranges.OPEN)
-            pack = self.names.reader("PACK")
             for dot in self.names.dots:
-                row, _ = row_key(plan, dot)
-                t(
-                    f"{pack}(w->pack_{dot.name}, vec_{row}, a->ld_{row}, D_{plan.vectors[row].feature}, "
-                    f"BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
-                )
+                self.pack(dot)
             first, last = self.ends("begin", "end")
             t(f"const long first = {first};")
             with t.block(f"for (long j0 = first; j0 < {last}; j0 += BLOCK_j)"):
@@ -96,6 +91,15 @@ class Rows:
                 if plan.pairs.ranged:
                     t(*c_ranges.EDGE)
                 self.block(pairs)
+
+    def pack(self, dot: Dot) -> None:
+        """The queries of an inner product as columns, scaled where they are widened."""
+        row, _ = row_key(self.plan, dot)
+        x = self.plan.vectors[row]
+        self.text(
+            f"{'PACK_QUERIES' if x.storage else 'PACK'}(w->pack_{dot.name}, vec_{row}, a->ld_{row}, "
+            f"D_{x.feature}, BLOCK_i, nq, (T){scalar(dot.scale, self.names.row_symbol)});"
+        )
 
     def leave_block(self, own: str) -> None:
         """The outputs; it returns the number of bad rows."""
@@ -130,10 +134,7 @@ class Rows:
         t, k, f = self.text, x.name, x.feature
         if x.storage:
             at = f"a->in_{k} + a->at_{k}[h] + j0*a->ld_{k}"
-            t(
-                f"STAGE_STORED(w->stage_{k}, {at}, a->ld_{k}, D_{f}, P_{f}, nk, MOST(nk, TILE_KEYS));",
-                f"const T *vec_{k} = w->stage_{k};",
-            )
+            self.stage_stored(x, at)
             return
         t(f"const T *vec_{k} = a->in_{k} + a->at_{k}[h] + j0*a->ld_{k};")
         with t.block(f"if (D_{f} % W || a->ld_{k} != D_{f} || nk < TILE_KEYS)"):
@@ -141,6 +142,28 @@ class Rows:
                 f"STAGE(w->stage_{k}, vec_{k}, a->ld_{k}, D_{f}, P_{f}, nk, MOST(nk, TILE_KEYS));",
                 f"vec_{k} = w->stage_{k};",
             )
+
+    def stage_stored(self, x: Input, at: str) -> None:
+        """Key rows in another type: widened, or as they are for scores and in pairs for sums."""
+        t, k, f = self.text, x.name, x.feature
+        scored = any(k == row_key(self.plan, dot)[1] for dot in self.names.dots)
+        summed = any(k == s.vector for s in self.names.sums.values())
+        t("#ifdef PAIRED")
+        if scored:
+            t(f"const KEY *vec_{k} = {at};")
+            with t.block(f"if (D_{f} % 2 || a->ld_{k} != D_{f} || nk < TILE_KEYS)"):
+                t(
+                    f"STAGE_ROWS(w->rows_{k}, vec_{k}, a->ld_{k}, D_{f}, nk, MOST(nk, TILE_KEYS));",
+                    f"vec_{k} = w->rows_{k};",
+                )
+        if summed:
+            t(f"PAIR_ROWS(w->pairs_{k}, {at}, a->ld_{k}, D_{f}, P_{f}, nk);")
+        t(
+            "#else",
+            f"STAGE_STORED(w->stage_{k}, {at}, a->ld_{k}, D_{f}, P_{f}, nk, MOST(nk, TILE_KEYS));",
+            f"const KEY *vec_{k} = w->stage_{k};",
+            "#endif",
+        )
 
     def rows_before(self) -> None:
         """Row scalars that the loop over keys reads; absent rows are 0."""

@@ -18,7 +18,7 @@ from projsym.proof.theorem import REGISTRY, Theorem
 from projsym.proof.verdict import ProofError
 
 from .lower import lower
-from .program import Dot, Let, Program, Sum, exp2
+from .program import Dot, Let, Program, Sum, exp2, whole
 from .schedule import Step, apply, default, in_parts, without_maximum
 from .validate import Obligation, validate
 
@@ -51,7 +51,7 @@ class Kernel:
         steps = tuple(self.schedule(plain, dtype, target))
         program, bounded = apply(plain, steps), None
         obligations = self.validate(program)
-        free = without_maximum(plain, steps) if target == "c" else None
+        free = without_maximum(plain, steps)
         if free:
             bounded = apply(plain, free)
             obligations += self.validate(bounded, "bounded ")
@@ -128,5 +128,5 @@ def operations(program: Program) -> str:
                     contractions.append(f"2 {features[s.vector]}")
             case Let() if s.axes == "ij":
                 exponentials += len(s.value.atoms(exp2))
-                flops += int(sp.count_ops(s.value.replace(exp2, lambda a: a)))
+                flops += int(sp.count_ops(whole(s.value).replace(exp2, lambda a: a)))
     return " + ".join([*contractions, str(flops)]) + f" flops and {exponentials} exp2 per query and key"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 from projsym.codegen.pass_tree import pair_loop
-from projsym.codegen.program import Dot, Let, Loop, Program, RunningMax, Sum, exp2, tanh2
+from projsym.codegen.program import Dot, Let, Loop, Program, RunningMax, Sum, exp2, narrowed, tanh2
 
 
 def bounded(program: Program) -> Program:
@@ -32,6 +32,8 @@ def exponents(program: Program) -> list[sp.Expr]:
     found = []
     for name in sorted(used, key=str):
         weight = values.get(name)
+        while isinstance(weight, narrowed):
+            weight = values.get(weight.args[0])
         if not isinstance(weight, exp2):
             raise ValueError(f"bounded: the weight {name} = {weight} is no power of two")
         e = weight.args[0]
@@ -41,7 +43,7 @@ def exponents(program: Program) -> list[sp.Expr]:
         if rows := sorted(str(s) for s in e.free_symbols if axes[s] == "i"):
             raise ValueError(f"bounded: the exponent of {name} has the row scalars {', '.join(rows)}")
         found.append(e)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def magnitude(e: sp.Expr, most: dict[sp.Symbol, sp.Expr]) -> sp.Expr:

@@ -23,6 +23,21 @@ import sympy as sp
 from projsym.algebra.scalars import exp2, step, tanh2
 
 
+class narrowed(sp.Function):
+    """The argument, or what is nearest to it in the type that vectors are stored in, as a printer likes.
+
+    In real arithmetic it is the argument.
+    """
+
+    nargs = 1
+    is_real = True
+
+
+def whole(e: sp.Expr) -> sp.Expr:
+    """The expression without `narrowed`."""
+    return e.replace(narrowed, lambda x: x)
+
+
 def symbol(name: str) -> sp.Symbol:
     """The symbol of that name in a program: real, and the same object wherever the name occurs."""
     return sp.Symbol(name, real=True)
@@ -266,7 +281,9 @@ __all__ = [
     "Statement",
     "Sum",
     "exp2",
+    "narrowed",
     "step",
     "symbol",
     "tanh2",
+    "whole",
 ]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import sympy as sp
 
-from projsym.codegen.program import exp2, step, tanh2
+from projsym.codegen.program import exp2, narrowed, step, tanh2
 
 Name = Callable[[sp.Symbol], str]
 NONE: Mapping[sp.Expr, str] = MappingProxyType({})
@@ -140,6 +140,8 @@ def vector(e: sp.Expr, name: Name, small: Mapping[sp.Expr, str] = NONE) -> str:
         return f"STEP({go(e.args[0])})"
     if isinstance(e, tanh2):
         return f"TANH2({go(e.args[0])})"
+    if isinstance(e, narrowed):
+        return f"NARROWED({go(e.args[0])})"
     if isinstance(e, sp.Abs):
         x = go(e.args[0])
         return f"MAX(-({x}), {x})"

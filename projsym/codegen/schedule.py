@@ -9,6 +9,7 @@ import sympy as sp
 
 from projsym import schedules
 from projsym.codegen import passes
+from projsym.codegen.pass_narrowed import narrowed_weights
 from projsym.codegen.pass_stored import ARITHMETIC, arithmetic
 from projsym.codegen.pass_stored import stored as stored_vectors
 from projsym.codegen.pass_tree import pair_loop
@@ -69,6 +70,12 @@ def stored(storage: str, computed: str) -> Step:
     return Step(text, ("exact widening",), lambda p: stored_vectors(p, storage, computed))
 
 
+def narrow_weights(storage: str) -> Step:
+    """Weights of vectors in the type that these are stored in."""
+    text = f"weights as {storage} where its products are added"
+    return Step(text, ("IV.5",), narrowed_weights)
+
+
 def parts(size: int, few: int = 0) -> Step:
     """The keys in parts that threads may share, merged in order."""
     text = f"keys in parts of {size}, merged"
@@ -102,8 +109,10 @@ def apply(program: Program, steps: Iterable[Step]) -> Program:
     return program
 
 
-NUMPY_BLOCKS = (1024, 512)
-"""Larger, since every operation on a block of an array costs a call."""
+NUMPY_BLOCKS = (256, 512)
+"""Keys and queries. Every operation on a block of an array costs a call, so blocks are as large as a
+second-level cache of common size allows: half a megabyte of scores in float32. More queries than keys, since
+BLAS arranges the keys and values of a block anew for every call."""
 
 
 def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
@@ -115,10 +124,12 @@ def default(program: Program, dtype: str, target: str = "c") -> list[Step]:
     maximum is used wherever it is legal: it is safe for every input.
     """
     if dtype in ARITHMETIC:
-        return [stored(dtype, arithmetic(dtype)), *default(program, arithmetic(dtype), target)]
+        steps = default(program, arithmetic(dtype), target)
+        at = steps.index(ranged()) + 1
+        return [stored(dtype, arithmetic(dtype)), *steps[:at], narrow_weights(dtype), *steps[at:]]
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-    steps: list[Step] = []
+    steps = []
     if any(isinstance(s, Let) and s.value.has(sp.exp) for s in program.statements()):
         steps.append(base_two())
         if _shifts(program):

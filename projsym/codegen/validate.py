@@ -16,8 +16,8 @@ loop and every output, whatever passes produced the program:
   store rounds, and what the output's equation says holds before that.
 
 What it guarantees: the algebra of the tree that the printers print, for every size. What it cannot see: a
-printer that prints something else than the tree, rounding, and the compiler; for those the kernels are run
-against ball arithmetic.
+printer that prints something else than the tree, rounding (also that of `narrowed`), and the compiler; for
+those the kernels are run against ball arithmetic.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from projsym.proof.prove import decide
 from projsym.proof.verdict import ProofError, Proved, Verdict
 
 from .pass_stored import FORMATS
-from .program import Add, Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum
+from .program import Add, Dot, Input, Let, Loop, Node, Output, Program, Rescale, RunningMax, Sum, whole
 
 Value = Callable[[Any], Any]
 """The value of a symbol as a function of the key index (constant in it for rows and parameters)."""
@@ -161,7 +161,8 @@ class Validator:
         here = Validator.__new__(Validator)
         here.program, here.vectors, here.state = self.program, self.vectors, _State(values, sums)
         if isinstance(node, Let):
-            self.state.values[node.name] = lambda j: here.evaluate(node.value, j)
+            value = whole(node.value)
+            self.state.values[node.name] = lambda j: here.evaluate(value, j)
         else:
             self.state.values[node.name] = lambda j: (
                 here.evaluate(node.scale, j) * inner(here.vector(node.left, j), here.vector(node.right, j))

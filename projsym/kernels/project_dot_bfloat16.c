@@ -3,9 +3,9 @@
  *
  * theorem     [IV.6/project_dot] Projection, dot-product form
  * hypotheses  none: holds for all finite inputs
- * cites       exact widening, IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, Fubini, IV.2, IV.2a, IV.1a, IV.1b, IV.1d
- * validated   31 obligations proved: bfloat16: load, digits, bfloat16: load, largest, bfloat16: load, least, s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded bfloat16: load, digits, bounded bfloat16: load, largest, bounded bfloat16: load, least, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output, parts bfloat16: load, digits, parts bfloat16: load, largest, parts bfloat16: load, least, parts s0: entry, parts s0: step, parts s1: entry, parts s1: step, parts s0_all: entry, parts s0_all: merge, parts s1_all: entry, parts s1_all: merge, parts out: output, parts lse: output
- * operations  2 d + 2 d + 2 flops and 1 exp2 per query and key
+ * cites       exact widening, IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, IV.5, independence of rows, Fubini, IV.2, IV.2a, IV.1a, IV.1b, IV.1d
+ * validated   39 obligations proved: bfloat16: load, digits, bfloat16: load, largest, bfloat16: load, least, s0: entry, s0: step, s0_narrow: entry, s0_narrow: step, s1: entry, s1: step, out: output, lse: output, bounded bfloat16: load, digits, bounded bfloat16: load, largest, bounded bfloat16: load, least, bounded s0: entry, bounded s0: step, bounded s0_narrow: entry, bounded s0_narrow: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output, parts bfloat16: load, digits, parts bfloat16: load, largest, parts bfloat16: load, least, parts s0: entry, parts s0: step, parts s0_narrow: entry, parts s0_narrow: step, parts s1: entry, parts s1: step, parts s0_all: entry, parts s0_all: merge, parts s0_narrow_all: entry, parts s0_narrow_all: merge, parts s1_all: entry, parts s1_all: merge, parts out: output, parts lse: output
+ * operations  2 d + 2 d + 3 flops and 1 exp2 per query and key
  * storage     vectors as bfloat16: loads are exact, results rounded once, to nearest
  * exponential degree 6 polynomial, certified relative error at most 6.9219e-08
  */
@@ -19,11 +19,13 @@
  *         q_k[ij] = c0 * <q, k>
  *         s[ij] = q_k
  *         m_old, m = m, max(m, max_j s)
- *         s0, s1 *= exp2(-m + m_old)
+ *         s0, s1, s0_narrow *= exp2(-m + m_old)
  *         w0[ij] = exp2(-m + s)
+ *         w0_narrow[ij] = narrowed(w0)
  *         s0 += sum_j w0
- *         s1 += sum_j w0 * k
- *       out[i] = bfloat16 of (1/s0) * s1
+ *         s0_narrow += sum_j w0_narrow
+ *         s1 += sum_j w0_narrow * k
+ *       out[i] = bfloat16 of (1/s0_narrow) * s1
  *       lse[i] = (log(s0) + m/log2e)
  * schedule:
  *   vectors stored as bfloat16, values float32   [exact widening]
@@ -32,6 +34,7 @@
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
+ *   weights as bfloat16 where its products are added [IV.5]
  *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
@@ -47,15 +50,18 @@
  *       for j in blocks of 64:
  *         q_k[ij] = c0 * <q, k>
  *         w0[ij] = exp2(q_k)
+ *         w0_narrow[ij] = narrowed(w0)
  *         s0 += sum_j w0
- *         s1 += sum_j w0 * k
- *       out[i] = bfloat16 of (1/s0) * s1
+ *         s0_narrow += sum_j w0_narrow
+ *         s1 += sum_j w0_narrow * k
+ *       out[i] = bfloat16 of (1/s0_narrow) * s1
  *       lse[i] = (log(s0))
  * schedule:
  *   vectors stored as bfloat16, values float32   [exact widening]
  *   exp as a power of two                        [IV.4b]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
+ *   weights as bfloat16 where its products are added [IV.5]
  *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
@@ -74,16 +80,19 @@
  *           q_k[ij] = c0 * <q, k>
  *           s[ij] = q_k
  *           m_old, m = m, max(m, max_j s)
- *           s0, s1 *= exp2(-m + m_old)
+ *           s0, s1, s0_narrow *= exp2(-m + m_old)
  *           w0[ij] = exp2(-m + s)
+ *           w0_narrow[ij] = narrowed(w0)
  *           s0 += sum_j w0
- *           s1 += sum_j w0 * k
+ *           s0_narrow += sum_j w0_narrow
+ *           s1 += sum_j w0_narrow * k
  *         m_all_old, m_all = m_all, max(m_all, max_j m)
- *         s0_all, s1_all *= exp2(-m_all + m_all_old)
+ *         s0_all, s0_narrow_all, s1_all *= exp2(-m_all + m_all_old)
  *         part[i] = exp2(m - m_all)
  *         s0_all += part * s0
+ *         s0_narrow_all += part * s0_narrow
  *         s1_all += part * s1
- *       out[i] = bfloat16 of (1/s0_all) * s1_all
+ *       out[i] = bfloat16 of (1/s0_narrow_all) * s1_all
  *       lse[i] = (log(s0_all) + m_all/log2e)
  * schedule:
  *   vectors stored as bfloat16, values float32   [exact widening]
@@ -92,6 +101,7 @@
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
+ *   weights as bfloat16 where its products are added [IV.5]
  *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
@@ -507,6 +517,135 @@ INLINE void PACK_STORED(T *to, const S *from, long ld, const int D, const int B,
       for (long l = r; l < r + W; l++) to[a*B + l] = l < rows ? scale*WIDE(from[l*ld + a]) : 0;
   }
 }
+#if defined(__AVX512BF16__) && VECTOR_BYTES == 64 && !defined(WHOLE_WEIGHTS) && !defined(PAIRED)
+#define PAIRED
+#endif
+#ifndef PAIRED
+typedef T KEY;  /* of keys as a tile of scores reads them, in rows of ROW numbers */
+#define ROW(D, P) (P)
+#define NARROWED(x) (x)
+#define PACK_QUERIES(...) PACK_STORED(__VA_ARGS__)
+#define SCALED(score, scale) (score)  /* the queries are */
+#define SCORES(R, C, acc, keys, row, queries, B, D) OUTER(R, C, acc, keys, row, 1, queries, B, D)
+#else
+typedef S KEY;
+#define ROW(D, P) (((D) + 1)/2*2)
+enum { UPPER = -0x10000 };
+#if defined(__AVX512BF16__) && VECTOR_BYTES == 64
+INLINE V ADD_PAIRS(V a, V b, V c) { return (V)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }
+#else
+INLINE V ADD_PAIRS(V a, V b, V c) {
+  const V high = FMA((V)((VI)a & UPPER), (V)((VI)b & UPPER), c);
+  return FMA((V)((UV)a << 16), (V)((UV)b << 16), high);
+}
+#endif
+/* to the nearest bfloat16, of two the one of larger magnitude: weights are finite, or NaN, which stays NaN */
+INLINE V NARROWED(V x) { return (V)(((VI)x + 0x8000) & UPPER); }
+/* two numbers in every lane */
+INLINE V PAIR(const S *p) {
+  I x;
+  memcpy(&x, p, sizeof x);
+  return (V)((VI){0} + x);
+}
+#define SCALED(score, scale) ((score)*(scale))  /* a query times the scale would have to be rounded */
+/* queries as columns of B: to[pair of features][query], absent queries 0, not scaled */
+INLINE void PACK_QUERIES(T *to, const S *from, long ld, const int D, const int B, long rows, T scale) {
+  (void)scale;
+  for (long r = 0; r < rows; r += W) {
+    long a = 0;
+#ifdef TRANSPOSE
+    for (; 2*(a + W) <= D; a += W) {
+      V x[W];
+      UNROLL for (int l = 0; l < W; l++) {
+        x[l] = (V){0};
+        if (r + l < rows) memcpy(x + l, from + (r + l)*ld + 2*a, sizeof x[l]);
+      }
+      TRANSPOSE(x);
+      UNROLL for (int l = 0; l < W; l++) STORE(to + (a + l)*B + r, x[l]);
+    }
+#endif
+    for (; 2*a < D; a++)
+      for (long l = r; l < r + W; l++) {
+        S pair[2] = {0};
+        if (l < rows) memcpy(pair, from + l*ld + 2*a, LEAST(D - 2*a, 2)*sizeof(S));
+        memcpy(to + a*B + l, pair, sizeof pair);
+      }
+  }
+}
+/* rows of keys, padded with zeros to whole pairs and `all` rows */
+INLINE void STAGE_ROWS(S *to, const S *from, long ld, const int D, long rows, long all) {
+  for (long r = 0; r < rows; r++) {
+    memcpy(to + r*ROW(D, 0), from + r*ld, D*sizeof(S));
+    if (D % 2) to[r*ROW(D, 0) + D] = 0;
+  }
+  memset(to + rows*ROW(D, 0), 0, (all - rows)*ROW(D, 0)*sizeof(S));
+}
+/* acc[r][c] += sum over pairs t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], as OUTER */
+INLINE void OUTER_PAIRS(const int R, const int C, V *restrict acc, const S *left, long lr, long lt,
+                        const T *right, long rt, long n) {
+  FOUR_TIMES for (long t = 0; t < n; t++) {
+    V b[16];
+    UNROLL for (int c = 0; c < C; c++) b[c] = LOADU(right + t*rt + c*W);
+    UNROLL for (int r = 0; r < R; r++) {
+      V a = PAIR(left + r*lr + t*lt);
+      UNROLL for (int c = 0; c < C; c++) acc[r*C + c] = ADD_PAIRS(a, b[c], acc[r*C + c]);
+    }
+  }
+}
+#define SCORES(R, C, acc, keys, row, queries, B, D) \
+  OUTER_PAIRS(R, C, acc, keys, row, 2, queries, B, ((D) + 1)/2)
+/* values of two keys in a lane: to[pair of keys][feature], 0 for absent keys and features */
+INLINE void PAIR_ROWS(T *to, const S *from, long ld, const int D, const int P, long rows) {
+  for (long j = 0; j < rows; j += 2, to += P) {
+    const int both = j + 1 < rows;
+    const S *low = from + j*ld, *high = low + both*ld;
+    int a = 0;
+    for (; a + (int)W <= D; a += W) {
+      const V above = both ? WIDEU(high + a) : (V){0};
+      STORE(to + a, (V)((UV)above | (UV)WIDEU(low + a) >> 16));
+    }
+    for (; a < P; a++) {
+      const S pair[2] = {a < D ? low[a] : 0, both && a < D ? high[a] : 0};
+      memcpy(to + a, pair, sizeof pair);
+    }
+  }
+}
+/* weights of two keys in a lane, where they were: the lower halves of narrowed weights are empty */
+INLINE void PAIR_WEIGHTS(T *weights, const int B, long vectors, long keys) {
+  for (long j = 0; j < keys; j += 2) for (long v = 0; v < vectors; v++) {
+    const V low = LOAD(weights + j*B + v*W), high = j + 1 < keys ? LOAD(weights + (j + 1)*B + v*W) : (V){0};
+    STORE(weights + j/2*B + v*W, (V)((UV)high | (UV)low >> 16));
+  }
+}
+/* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
+   block of keys is summed on its own and added once, which is what the error bound counts */
+INLINE void CONTRACT_PAIRS_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
+                          const int B, long keys) {
+  V acc[32];
+  UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
+  OUTER_PAIRS(R, C, acc, (const S *)weights, 2, 2*B, values, P, (keys + 1)/2);
+  UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
+    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+}
+/* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
+   full is computed as half a tile */
+INLINE void CONTRACT_PAIRS_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
+                           long rows, long keys) {
+  long r = 0;
+  for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
+    CONTRACT_PAIRS_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
+  if (r < rows) CONTRACT_PAIRS_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
+}
+INLINE void CONTRACT_PAIRS(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
+                     long keys) {
+  const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
+  const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
+  int c = 0;
+  for (; c < (chunks - 1)*wide; c += wide)
+    CONTRACT_PAIRS_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
+  CONTRACT_PAIRS_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
+}
+#endif
 
 #ifndef D_d
 #error "compile with -DD_d=<size of feature d>"
@@ -704,12 +843,18 @@ typedef struct {
   T pack_q_k[D_d*BLOCK_i] ALIGNED;
   T row_of_q_k[P_d*FEW] ALIGNED;
   T stage_k[STAGED*P_d] ALIGNED;
+#ifdef PAIRED
+  S rows_k[STAGED*ROW(D_d, P_d)] ALIGNED;
+  T pairs_k[(STAGED + 1)/2*P_d] ALIGNED;
+#endif
   T pair0[BLOCK_j*BLOCK_i] ALIGNED;
   T row_m[BLOCK_i] ALIGNED;
   T row_m_old[BLOCK_i] ALIGNED;
   T row_s0[BLOCK_i] ALIGNED;
+  T row_s0_narrow[BLOCK_i] ALIGNED;
   T sum_s1[BLOCK_i*P_d] ALIGNED;
   T part_s0[BLOCK_i] ALIGNED;
+  T part_s0_narrow[BLOCK_i] ALIGNED;
   I seen_lo[BLOCK_i] ALIGNED;
   I seen_hi[BLOCK_i] ALIGNED;
   T factor[BLOCK_i] ALIGNED;
@@ -717,17 +862,19 @@ typedef struct {
 } project_dot_work;
 
 INLINE void project_dot_pairs0(const int R, const int C, const int part, const int edge, const
-    project_dot_args *a, project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j,
+    project_dot_args *a, project_dot_work *w, const KEY *vec_k, long h, long j0, long nk, long from, long j,
     long v) {
+  const V scale_q_k = SET1((T)a->par_c0);
+  (void)scale_q_k;
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
-  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
+  SCORES(R, C, acc, vec_k + j*ROW(D_d, P_d), ROW(D_d, P_d), w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
     const VI lo = LOADI(w->seen_lo + (v + c)*W), hi = LOADI(w->seen_hi + (v + c)*W);
     V row_m = LOAD(w->row_m + (v + c)*W);
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
-      const V pair_q_k = acc[r*C + c];
+      const V pair_q_k = SCALED(acc[r*C + c], scale_q_k);
       const VI within = WITHIN(lo, hi, j + r);
       const V pair_s = pair_q_k;
       row_m = MAX(row_m, edge ? CHOOSE(within, pair_s, SET1(-INFINITY)) : pair_s);
@@ -736,51 +883,51 @@ INLINE void project_dot_pairs0(const int R, const int C, const int part, const i
     STORE(w->row_m + (v + c)*W, row_m);
   }
 }
-TILE_FUNCTION project_dot_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+TILE_FUNCTION project_dot_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const KEY *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 1, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_edge_1(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_edge_1(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (1 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 1, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+TILE_FUNCTION project_dot_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const KEY *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 2, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_edge_2(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_edge_2(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (2 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 2, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+TILE_FUNCTION project_dot_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const KEY *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 3, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_edge_3(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_edge_3(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (3 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 3, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
-    h, long j0, long nk, long from, long j, long v) {
+TILE_FUNCTION project_dot_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const KEY *vec_k,
+    long h, long j0, long nk, long from, long j, long v) {
   if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 0, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(HALF_TILE, 4, 1, 0, a, w, vec_k, h, j0, nk, from, j, v);
 }
-TILE_FUNCTION project_dot_pairs0_edge_4(const project_dot_args *a, project_dot_work *w, const T *vec_k, long
+TILE_FUNCTION project_dot_pairs0_edge_4(const project_dot_args *a, project_dot_work *w, const KEY *vec_k, long
     h, long j0, long nk, long from, long j, long v) {
   if (4 <= TILE_QUERY_VECTORS) project_dot_pairs0(TILE_KEYS, 4, 1, 1, a, w, vec_k, h, j0, nk, from, j, v);
 }
@@ -791,16 +938,21 @@ INLINE void project_dot_pairs2(const int edge, const project_dot_args *a, projec
   const VI lo = LOADI(w->seen_lo + v*W), hi = LOADI(w->seen_hi + v*W);
   V row_m = LOAD(w->row_m + v*W);
   V part_s0 = (V){0};
+  V part_s0_narrow = (V){0};
   for (long j = 0; j < nk; j++) {
     const long at = j*BLOCK_i + v*W;
     const VI within = WITHIN(lo, hi, j + r);
     const V pair_s = LOAD(w->pair0 + at);
     const V any_w0 = EXP2_SMALL((pair_s - row_m));
     const V pair_w0 = edge ? CHOOSE(within, any_w0, (V){0}) : any_w0;
+    const V any_w0_narrow = NARROWED(pair_w0);
+    const V pair_w0_narrow = edge ? CHOOSE(within, any_w0_narrow, (V){0}) : any_w0_narrow;
     part_s0 += pair_w0;
-    STORE(w->pair0 + at, pair_w0);
+    part_s0_narrow += pair_w0_narrow;
+    STORE(w->pair0 + at, pair_w0_narrow);
   }
   STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
+  STORE(w->row_s0_narrow + v*W, LOAD(w->row_s0_narrow + v*W) + part_s0_narrow);
 }
 
 ONCE void project_dot_enter(const project_dot_args *a, project_dot_work *w, long h, long i0) {
@@ -808,6 +960,7 @@ ONCE void project_dot_enter(const project_dot_args *a, project_dot_work *w, long
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
+  memset(w->row_s0_narrow, 0, sizeof w->row_s0_narrow);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
 }
@@ -820,7 +973,7 @@ ONCE void project_dot_sweep(const project_dot_args *a, project_dot_work *w, long
   const long *lo = a->seen_lo ? a->seen_lo + a->at_seen[h] + i0 : NULL;
   const long *hi = lo ? a->seen_hi + a->at_seen[h] + i0 : NULL;
   const range seen = RANGE(lo, hi, nq, a->m);
-  PACK_STORED(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  PACK_QUERIES(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   const long first = MOST(begin, seen.first/BLOCK_j*BLOCK_j);
   for (long j0 = first; j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
     const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
@@ -829,8 +982,17 @@ ONCE void project_dot_sweep(const project_dot_args *a, project_dot_work *w, long
       LANES_OF(w->seen_lo, lo, nq, BLOCK_i, j0, nk);
       LANES_OF(w->seen_hi, hi, nq, BLOCK_i, j0, nk);
     }
+#ifdef PAIRED
+    const KEY *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
+    if (D_d % 2 || a->ld_k != D_d || nk < TILE_KEYS) {
+      STAGE_ROWS(w->rows_k, vec_k, a->ld_k, D_d, nk, MOST(nk, TILE_KEYS));
+      vec_k = w->rows_k;
+    }
+    PAIR_ROWS(w->pairs_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk);
+#else
     STAGE_STORED(w->stage_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
-    const T *vec_k = w->stage_k;
+    const KEY *vec_k = w->stage_k;
+#endif
     memcpy(w->row_m_old, w->row_m, sizeof w->row_m);
     if (edge) for (long from = 0; from < nk; from += TILE_KEYS)
       QUERY_TILES(project_dot_pairs0_edge, a, w, vec_k, h, j0, nk, from, MOST(0, LEAST(from, nk - TILE_KEYS)))
@@ -850,6 +1012,7 @@ ONCE void project_dot_sweep(const project_dot_args *a, project_dot_work *w, long
         const V row_m_old = LOAD(w->row_m_old + v*W);
         const V factor = EXP2_SMALL((row_m_old - row_m));
         STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W)*factor);
+        STORE(w->row_s0_narrow + v*W, LOAD(w->row_s0_narrow + v*W)*factor);
         STORE(w->factor + v*W, factor);
       }
       for (long r = 0; r < nq; r++) if (w->factor[r] != 1) {
@@ -858,7 +1021,12 @@ ONCE void project_dot_sweep(const project_dot_args *a, project_dot_work *w, long
     }
     if (edge) for (long v = 0; v < nv; v++) project_dot_pairs2(1, a, w, h, j0, nk, v);
     else for (long v = 0; v < nv; v++) project_dot_pairs2(0, a, w, h, j0, nk, v);
+#ifdef PAIRED
+    PAIR_WEIGHTS(w->pair0, BLOCK_i, nv, nk);
+    CONTRACT_PAIRS(w->sum_s1, w->pair0, w->pairs_k, P_d, BLOCK_i, nq, nk);
+#else
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
+#endif
   }
 }
 ONCE long project_dot_leave(const project_dot_args *a, project_dot_work *w, long h, long i0) {
@@ -872,15 +1040,16 @@ ONCE long project_dot_leave(const project_dot_args *a, project_dot_work *w, long
   for (long r = 0; r < nq; r++) {
     I odd_out = 0;
     {
-      const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
+      const T c0 = (T)GUARDED(1.0, (double)w->row_s0_narrow[r]);
       S *to = a->out_out + ((h*a->n + i0) + r)*D_d;
       for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), odd_out |= y !=
           y; }
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)((log((double)w->row_s0[r]) +
         ((double)w->row_m[r]/a->par_log2e)));
-    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out &&
-        (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])))));
+    bad += !(((lo && lo[r] >= hi[r]) || (isfinite(w->row_s0[r]) && w->row_s0[r] != 0 &&
+        isfinite(w->row_s0_narrow[r]) && w->row_s0_narrow[r] != 0 && !odd_out && (!a->out_lse ||
+        isfinite(a->out_lse[h*a->n + i0 + r])))));
   }
   return bad;
 }
@@ -893,17 +1062,20 @@ static long project_dot_online(const project_dot_args *a, project_dot_work *w, l
 static void project_dot_keep(const project_dot_work *w, T *to, long rows, long room) {
   memcpy(to, w->row_m, room*sizeof(T)), to += room;
   memcpy(to, w->row_s0, room*sizeof(T)), to += room;
+  memcpy(to, w->row_s0_narrow, room*sizeof(T)), to += room;
   memcpy(to, w->sum_s1, rows*P_d*sizeof(T)), to += room*P_d;
 }
 static void project_dot_first(project_dot_work *w, const T *from, long rows, long room) {
   memcpy(w->row_m, from, room*sizeof(T)), from += room;
   memcpy(w->row_s0, from, room*sizeof(T)), from += room;
+  memcpy(w->row_s0_narrow, from, room*sizeof(T)), from += room;
   memcpy(w->sum_s1, from, rows*P_d*sizeof(T)), from += room*P_d;
 }
 static void project_dot_merge(project_dot_work *w, const T *from, long rows, long room) {
   const T *of_m = from + 0*room;
   const T *of_s0 = from + 1*room;
-  from += 2*room;
+  const T *of_s0_narrow = from + 2*room;
+  from += 3*room;
   const T *of_s1 = from;
   from += room*P_d;
   for (long r = 0; r < room; r += W) {
@@ -913,6 +1085,7 @@ static void project_dot_merge(project_dot_work *w, const T *from, long rows, lon
     const V factor = EXP2((row_m_all_old - row_m_all));
     const V row_part = EXP2((row_m - row_m_all));
     STORE(w->row_s0 + r, factor*LOAD(w->row_s0 + r) + row_part*LOADU(of_s0 + r));
+    STORE(w->row_s0_narrow + r, factor*LOAD(w->row_s0_narrow + r) + row_part*LOADU(of_s0_narrow + r));
     for (long l = 0; l < LEAST(W, rows - r); l++) {
       for (long x = 0; x < P_d; x++) w->sum_s1[(r + l)*P_d + x] = factor[l]*w->sum_s1[(r + l)*P_d + x] +
           row_part[l]*of_s1[(r + l)*P_d + x];
@@ -940,6 +1113,7 @@ INLINE void project_dot_few2(const project_dot_args *a, project_dot_work *w, lon
     first, long last, long r) {
   V row_m = SET1(w->row_m[r]);
   V part_s0 = {0};
+  V part_s0_narrow = {0};
   (void)i0, (void)j0, (void)h;
   for (long j = first/W*W; j < last; j += W) {
     const int whole = first <= j && j + W <= last;
@@ -947,10 +1121,14 @@ INLINE void project_dot_few2(const project_dot_args *a, project_dot_work *w, lon
     const V pair_s = LOAD(w->pair0 + r*FEW_KEYS + j);
     const V any_w0 = EXP2_SMALL((pair_s - row_m));
     const V pair_w0 = whole ? any_w0 : CHOOSE(within, any_w0, (V){0});
+    const V any_w0_narrow = pair_w0;
+    const V pair_w0_narrow = whole ? any_w0_narrow : CHOOSE(within, any_w0_narrow, (V){0});
     part_s0 += pair_w0;
-    STORE(w->pair0 + r*FEW_KEYS + j, pair_w0);
+    part_s0_narrow += pair_w0_narrow;
+    STORE(w->pair0 + r*FEW_KEYS + j, pair_w0_narrow);
   }
   w->row_s0[r] += TOTAL(part_s0);
+  w->row_s0_narrow[r] += TOTAL(part_s0_narrow);
 }
 
 static void project_dot_few(const project_dot_args *a, project_dot_work *w, long h, long i0, long begin, long
@@ -982,6 +1160,7 @@ static void project_dot_few(const project_dot_args *a, project_dot_work *w, long
         if (factors[0] != 1) {
           w->row_s0[r] *= factors[0];
           for (long x = 0; x < P_d; x++) w->sum_s1[r*P_d + x] *= factors[0];
+          w->row_s0_narrow[r] *= factors[0];
         }
       }
       project_dot_few2(a, w, h, i0, j0, from, to, r);
@@ -993,58 +1172,64 @@ static void project_dot_few(const project_dot_args *a, project_dot_work *w, long
 }
 
 INLINE void project_dot_bounded_pairs0(const int R, const int C, const int part, const project_dot_args *a,
-    project_dot_work *w, const T *vec_k, long h, long j0, long nk, long from, long j, long v) {
+    project_dot_work *w, const KEY *vec_k, long h, long j0, long nk, long from, long j, long v) {
+  const V scale_q_k = SET1((T)a->par_c0);
+  (void)scale_q_k;
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
-  OUTER(R, C, acc, vec_k + j*P_d, P_d, 1, w->pack_q_k + v*W, BLOCK_i, D_d);
+  SCORES(R, C, acc, vec_k + j*ROW(D_d, P_d), ROW(D_d, P_d), w->pack_q_k + v*W, BLOCK_i, D_d);
   UNROLL for (int c = 0; c < C; c++) {
     V part_s0 = (V){0};
+    V part_s0_narrow = (V){0};
     UNROLL for (int r = 0; r < R; r++) if (!part || (from <= j + r && j + r < nk)) {
       const long at = (j + r)*BLOCK_i + (v + c)*W;
-      const V pair_q_k = acc[r*C + c];
+      const V pair_q_k = SCALED(acc[r*C + c], scale_q_k);
       const V pair_w0 = EXP2_NEAR(pair_q_k);
+      const V pair_w0_narrow = NARROWED(pair_w0);
       part_s0 += pair_w0;
-      STORE(w->pair0 + at, pair_w0);
+      part_s0_narrow += pair_w0_narrow;
+      STORE(w->pair0 + at, pair_w0_narrow);
     }
     STORE(w->part_s0 + (v + c)*W, LOAD(w->part_s0 + (v + c)*W) + part_s0);
+    STORE(w->part_s0_narrow + (v + c)*W, LOAD(w->part_s0_narrow + (v + c)*W) + part_s0_narrow);
   }
 }
-TILE_FUNCTION project_dot_bounded_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_whole_1(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (1 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 1, 0, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_half_1(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (1 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 1, 1, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_whole_2(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (2 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 2, 0, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_half_2(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (2 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 2, 1, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_whole_3(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (3 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 3, 0, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_half_3(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (3 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 3, 1, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_whole_4(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (4 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(TILE_KEYS, 4, 0, a, w, vec_k, h, j0, nk, from, j,
       v);
 }
-TILE_FUNCTION project_dot_bounded_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const T
+TILE_FUNCTION project_dot_bounded_pairs0_half_4(const project_dot_args *a, project_dot_work *w, const KEY
     *vec_k, long h, long j0, long nk, long from, long j, long v) {
   if (4 <= TILE_QUERY_VECTORS) project_dot_bounded_pairs0(HALF_TILE, 4, 1, a, w, vec_k, h, j0, nk, from, j,
       v);
@@ -1055,6 +1240,7 @@ ONCE void project_dot_bounded_enter(const project_dot_args *a, project_dot_work 
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
+  memset(w->row_s0_narrow, 0, sizeof w->row_s0_narrow);
   memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
 }
 ONCE void project_dot_bounded_sweep(const project_dot_args *a, project_dot_work *w, long h, long i0, long
@@ -1063,13 +1249,23 @@ ONCE void project_dot_bounded_sweep(const project_dot_args *a, project_dot_work 
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
   const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
-  PACK_STORED(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
+  PACK_QUERIES(w->pack_q_k, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   const long first = begin;
   for (long j0 = first; j0 < end; j0 += BLOCK_j) {
     const long nk = LEAST(end - j0, BLOCK_j);
+#ifdef PAIRED
+    const KEY *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
+    if (D_d % 2 || a->ld_k != D_d || nk < TILE_KEYS) {
+      STAGE_ROWS(w->rows_k, vec_k, a->ld_k, D_d, nk, MOST(nk, TILE_KEYS));
+      vec_k = w->rows_k;
+    }
+    PAIR_ROWS(w->pairs_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk);
+#else
     STAGE_STORED(w->stage_k, a->in_k + a->at_k[h] + j0*a->ld_k, a->ld_k, D_d, P_d, nk, MOST(nk, TILE_KEYS));
-    const T *vec_k = w->stage_k;
+    const KEY *vec_k = w->stage_k;
+#endif
     memset(w->part_s0, 0, sizeof w->part_s0);
+    memset(w->part_s0_narrow, 0, sizeof w->part_s0_narrow);
     {
       long from = 0;
       for (; from + TILE_KEYS <= nk; from += TILE_KEYS) {
@@ -1081,7 +1277,13 @@ ONCE void project_dot_bounded_sweep(const project_dot_args *a, project_dot_work 
           HALF_TILE)))
     }
     for (long r = 0; r < BLOCK_i; r++) w->row_s0[r] += w->part_s0[r];
+    for (long r = 0; r < BLOCK_i; r++) w->row_s0_narrow[r] += w->part_s0_narrow[r];
+#ifdef PAIRED
+    PAIR_WEIGHTS(w->pair0, BLOCK_i, nv, nk);
+    CONTRACT_PAIRS(w->sum_s1, w->pair0, w->pairs_k, P_d, BLOCK_i, nq, nk);
+#else
     CONTRACT(w->sum_s1, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
+#endif
   }
 }
 ONCE long project_dot_bounded_leave(const project_dot_args *a, project_dot_work *w, long h, long i0) {
@@ -1092,14 +1294,14 @@ ONCE long project_dot_bounded_leave(const project_dot_args *a, project_dot_work 
   for (long r = 0; r < nq; r++) {
     I odd_out = 0;
     {
-      const T c0 = (T)GUARDED(1.0, (double)w->row_s0[r]);
+      const T c0 = (T)GUARDED(1.0, (double)w->row_s0_narrow[r]);
       S *to = a->out_out + ((h*a->n + i0) + r)*D_d;
       for (long x = 0; x < D_d; x++) { const T y = c0*w->sum_s1[r*P_d + x]; to[x] = NARROW(y), odd_out |= y !=
           y; }
     }
     if (a->out_lse) a->out_lse[h*a->n + i0 + r] = (T)(log((double)w->row_s0[r]));
-    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && !odd_out && (!a->out_lse ||
-        isfinite(a->out_lse[h*a->n + i0 + r])));
+    bad += !(isfinite(w->row_s0[r]) && w->row_s0[r] != 0 && isfinite(w->row_s0_narrow[r]) &&
+        w->row_s0_narrow[r] != 0 && !odd_out && (!a->out_lse || isfinite(a->out_lse[h*a->n + i0 + r])));
   }
   return bad;
 }
@@ -1154,7 +1356,7 @@ int project_dot(long H, long n, long m, const S *in_q, const long *at_q, long ld
   const long blocks = (n + BLOCK_i - 1)/BLOCK_i, share = n < 2*BLOCK_i && m > PART;
   const long parts = share ? (m + PART - 1)/PART : 1;
   const long room = (LEAST(n, BLOCK_i) + W - 1)/W*W;
-  const long size = room*(2 + P_d);
+  const long size = room*(3 + P_d);
   T *kept = share ? malloc(H*blocks*parts*size*sizeof(T) + 1) : NULL;
   const int ready = kept || !share;
   if (!ready) failed++;

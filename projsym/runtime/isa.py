@@ -41,6 +41,14 @@ def chosen() -> str:
     return asked
 
 
+def multiplies_pairs() -> bool:
+    """Whether kernels for bfloat16 multiply pairs of such numbers, and round weights for it.
+
+    A compiler that does not know the instructions gives kernels that do not.
+    """
+    return chosen() == "avx512" and "avx512_bf16" in _flags()
+
+
 def flags() -> tuple[str, ...]:
     """Compiler flags of `chosen`."""
     if platform.machine().lower() in ("aarch64", "arm64"):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from projsym.runtime import isa
+from projsym.runtime.storage import BFLOAT16
+
 KERNELS = Path(__file__).resolve().parent.parent / "kernels"
 
 
@@ -88,15 +91,20 @@ class Entry:
         addend goes through at most the additions of its block and one for each block. The C kernels add the
         products of a score in the order of the features and the keys of a block in their order; with few
         queries products and weights are added in several sums at once. Parts of the keys have their own sums.
+        In bfloat16, with more than few queries, a CPU may add pairs of products, of rounded weights.
         """
+        parts, narrow = self.parts.get(target), target.endswith(f"/{BFLOAT16}")
+        few = parts is not None and queries <= parts.few
+        paired = narrow and not few and isa.multiplies_pairs()
         block = next(size for least, size in reversed(self.blocks[target]) if features > least or not least)
-        order = {
+        order: dict[str, Any] = {
             "block": block,
             "depth": min(block, keys) + -(-keys // block),
-            "sequential": target != "numpy",
+            "sequential": target != "numpy" and not paired,
         }
-        parts = self.parts.get(target)
-        if parts and queries <= parts.few:
+        if narrow:
+            order["weight_error"] = 2.0**-8 if paired else 0.0
+        if parts and few:
             order |= {"sequential": False, "score_depth": -(-features // parts.stride) + parts.rest}
         elif parts and queries < parts.below:
             order |= {"part": parts.size}

@@ -10,9 +10,10 @@ from projsym.codegen.c_printer import emit_c
 from projsym.codegen.generate import COMMITTED, NARROW, kernels
 from projsym.codegen.gradient_kernel import gradient_kernels
 from projsym.codegen.kernel import Built
+from projsym.codegen.pass_narrowed import narrowed_weights
 from projsym.codegen.pass_stored import stored
 from projsym.codegen.pass_tree import map_nodes
-from projsym.codegen.program import Node, Output
+from projsym.codegen.program import Node, Output, Sum, symbol
 from projsym.proof.verdict import ProofError
 
 KERNELS = {k.name: k for k in kernels()}
@@ -36,11 +37,36 @@ def test_the_program_says_what_is_stored(built: Built) -> None:
 
 def test_the_proof_is_that_of_float32_otherwise(built: Built) -> None:
     plain = KERNELS["project_gaussian"].build("float32")
-    kept = [o for o in built.obligations if "load" not in o.name]
+    kept = [o for o in built.obligations if "load" not in o.name and "_narrow" not in o.name]
     # Bound variables are fresh in every proof, so the terms are compared as they are shown.
     assert [str((o.name, o.left, o.right)) for o in kept] == [
         str((o.name, o.left, o.right)) for o in plain.obligations
     ]
+
+
+def test_rounded_weights_are_those_of_the_vectors_and_of_their_normaliser(built: Built) -> None:
+    for program in (built.program, built.bounded, built.parts):
+        assert program is not None
+        text = str(program)
+        assert "w0_narrow[ij] = narrowed(w0)" in text and "s1 += sum_j w0_narrow * k" in text
+        assert "s0 += sum_j w0\n" in text and "s0_narrow += sum_j w0_narrow" in text
+        out, lse = (
+            next(s for s in program.statements() if getattr(s, "name", "") == x) for x in ("out", "lse")
+        )
+        assert isinstance(out, Output) and isinstance(lse, Output)
+        ((coefficient, _),), ((log, _),) = out.terms, lse.terms
+        assert "s0_narrow" in str(coefficient) and "narrow" not in str(log)
+    assert sum("s0_narrow" in o.name for o in built.obligations) == 8
+    assert "narrow" not in str(KERNELS["project_gaussian"].build("float32").program)
+
+
+def test_weights_that_the_loop_does_not_define_are_refused(built: Built) -> None:
+    def renamed(node: Node) -> Node:
+        return replace(node, weight=symbol("other")) if isinstance(node, Sum) and node.vector else node
+
+    program = KERNELS["project_gaussian"].lower()
+    with pytest.raises(ValueError, match="has the weight other, which the loop does not define"):
+        narrowed_weights(program.with_(body=map_nodes(program.body, renamed)))
 
 
 def test_a_load_that_rounds_is_refuted(built: Built) -> None:
