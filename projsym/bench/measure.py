@@ -16,7 +16,7 @@ from projsym.bench.memory import work_bytes
 from projsym.bench.peak import fma_peak
 from projsym.bench.predict import flops
 from projsym.bench.problems import Problem, problem
-from projsym.bench.rows import IN_NUMPY, SHAPES, Row, Shape, computed
+from projsym.bench.rows import IN_NUMPY, SHAPES, Row, Shape, multiplied
 from projsym.bench.timing import Times, interleave
 from projsym.runtime import storage
 from projsym.runtime.threads import default_threads, get_num_threads, set_num_threads
@@ -75,10 +75,10 @@ def run(
             if progress:
                 progress(f"{kernel} {'x'.join(map(str, shape.sizes))} {shape.dtype}, threads: {n}")
             # The rate is the best that is seen all through the run: other load can only lower it.
-            kind = shape.computed
+            kind = shape.multiplied
             rates[kind] = max(rates.get(kind, 0.0), fma_peak(kind))
             rows += _compare(kernel, shape, n, case, gate, seconds, peers)
-    return [_with_fraction(row, row.threads * rates[computed(row.dtype)]) for row in rows]
+    return [_with_fraction(row, row.threads * rates[multiplied(row.dtype)]) for row in rows]
 
 
 def _with_fraction(row: Row, rate: float) -> Row:

@@ -15,12 +15,17 @@ from threading import Barrier
 
 import numpy as np
 
+from projsym.runtime import isa
 from projsym.runtime.cache import compiled
 from projsym.runtime.compiler import find
 
 CHAINS = 12  # independent accumulators: two pipes of latency 4 and more, and they fit in 16 registers
 TRIALS = 40  # of about a millisecond: with other load on the machine, one of them is undisturbed
-_TYPES = {"float32": "float", "float64": "double"}
+_TYPES = {"float32": "float", "float64": "double", "bfloat16": "float"}
+_PAIRS = """\
+#include <immintrin.h>
+#define MADD(a, x, y) (V)_mm512_dpbf16_ps((__m512)(a), (__m512bh)(x), (__m512bh)(y))
+"""
 _WIDTH = """\
 #if defined(__AVX512F__)
 #define BYTES 64
@@ -33,18 +38,23 @@ _WIDTH = """\
 
 
 def emit_fma(dtype: str) -> str:
-    """C text of ``T fma(long rounds)``: `CHAINS` vector multiply-adds a round, none waiting for another."""
+    """C text of ``T fma(long rounds)``: `CHAINS` vector multiply-adds a round, none waiting for another.
+
+    Of bfloat16 a lane multiplies two pairs, and adds in float32.
+    """
     if dtype not in _TYPES:
         raise ValueError(f"dtype: got {dtype!r}, allowed are {', '.join(_TYPES)}")
     t, chains = _TYPES[dtype], range(CHAINS)
+    pairs = dtype == "bfloat16"
     lines = [
+        _PAIRS if pairs else "#define MADD(a, x, y) ((a)*(x) + (y))",
         f"typedef {t} V __attribute__((vector_size(BYTES)));",
         f"int lanes(void) {{ return BYTES / (int) sizeof({t}); }}",
         f"double fma_rounds(long rounds, {t} x0, {t} y0) {{",
         "  V x = (V){0} + x0, y = (V){0} + y0;",
         *(f"  V a{i} = (V){{0}} + ({t}) {i};" for i in chains),
         "  for (long r = 0; r < rounds; r++) {",
-        *(f"    a{i} = a{i} * x + y;" for i in chains),
+        *(f"    a{i} = MADD(a{i}, x, y);" for i in chains),
         "  }",
         "  V s = " + " + ".join(f"a{i}" for i in chains) + ";",
         "  double total = 0;",
@@ -78,13 +88,16 @@ def emit_read() -> str:
 def fma_peak(dtype: str, threads: int = 1) -> float:
     """Multiply-adds a second times two (FLOP/s) of `threads` threads together: the best of a few trials.
 
-    dtype: "float32" or "float64". Raises ValueError for another dtype and CompilerError without a compiler.
+    dtype: "float32", "float64", or "bfloat16" on a CPU that multiplies pairs of such numbers. Raises
+    ValueError for another dtype and CompilerError without a compiler.
     A machine without fused multiply-add gives its rate of separate multiplications and additions.
     """
+    if dtype == "bfloat16" and not isa.multiplies_pairs():
+        raise ValueError("dtype: got 'bfloat16', allowed are float32, float64: this CPU multiplies no pairs")
     library = _fma_library(dtype)
-    number = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    number = ctypes.c_double if dtype == "float64" else ctypes.c_float
     rounds = 400_000
-    flops = 2 * CHAINS * library.lanes() * rounds
+    flops = 2 * CHAINS * library.lanes() * rounds * (2 if dtype == "bfloat16" else 1)
     work = functools.partial(library.fma_rounds, ctypes.c_long(rounds), number(0.5), number(0.25))
     rate: float = threads * flops / _least_wall([work] * threads)
     return rate

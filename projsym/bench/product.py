@@ -14,7 +14,7 @@ from projsym.bench.environment import environment
 from projsym.bench.measure import Progress, run, thread_counts
 from projsym.bench.peak import fma_peak, read_bandwidth
 from projsym.bench.predict import predict
-from projsym.bench.rows import SHAPES, Row, Shape, computed
+from projsym.bench.rows import SHAPES, Row, Shape, multiplied
 
 
 def result(
@@ -43,16 +43,14 @@ def result(
     if progress:
         progress("rates of the machine")
     measured = [*chosen, *(s for found in (more or {}).values() for s in found)]
-    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.computed for s in measured})}
+    rates = {dtype: fma_peak(dtype) for dtype in sorted({s.multiplied for s in measured})}
     bandwidth = {n: read_bandwidth(n) for n in counts}
     return {
         "date": datetime.date.today().isoformat(),
         "environment": environment(),
         "fma_flops_per_s": rates,
         "read_bytes_per_s": {str(n): x for n, x in bandwidth.items()},
-        "rows": [
-            _predicted(row, row.threads * rates[computed(row.dtype)], bandwidth[row.threads]) for row in rows
-        ],
+        "rows": [_predicted(r, r.threads * rates[multiplied(r.dtype)], bandwidth[r.threads]) for r in rows],
         "compilers": compiled,
     }
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from projsym.runtime.isa import multiplies_pairs
 from projsym.runtime.storage import BFLOAT16
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -19,6 +20,11 @@ IN_NUMPY = "attention in NumPy"
 def computed(dtype: str) -> str:
     """The type that a kernel for arrays of a dtype computes in."""
     return "float32" if dtype == BFLOAT16 else dtype
+
+
+def multiplied(dtype: str) -> str:
+    """The type whose rate of multiply-adds bounds a kernel for arrays of a dtype on this CPU."""
+    return BFLOAT16 if dtype == BFLOAT16 and multiplies_pairs() else computed(dtype)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class Shape:
     def computed(self) -> str:
         """The type of arithmetic."""
         return computed(self.dtype)
+
+    @property
+    def multiplied(self) -> str:
+        """The type whose rate of multiply-adds bounds a kernel."""
+        return multiplied(self.dtype)
 
     @property
     def flops(self) -> int:

@@ -34,9 +34,10 @@ from projsym.bench.gate import EXTENDED, Gate, softmax_mean
 from projsym.bench.memory import work_bytes
 from projsym.bench.rows import CAUSAL, IN_NUMPY, Row
 from projsym.bench.timing import Times, interleave
-from projsym.runtime import storage
+from projsym.runtime import isa, storage
 from projsym.runtime.cache import compiled
 from projsym.runtime.compiler import find
+from projsym.runtime.isa import multiplies_pairs
 
 CONTRACT = {
     "kernel", "shape", "dtype", "threads", "peer", "ours_min_s", "peer_min_s", "ratio_min", "ratio_median",
@@ -362,6 +363,22 @@ def test_generated_multiply_add(dtype: str) -> None:
     exact = library.lanes() * sum(0.5 + (i - 0.5) / 8 for i in range(peak.CHAINS))
     assert library.fma_rounds(ctypes.c_long(3), number(0.5), number(0.25)) == exact
     assert fma_peak(dtype) > 1e6
+
+
+@pytest.mark.skipif(not multiplies_pairs(), reason="the CPU multiplies no pairs of bfloat16 numbers")
+def test_generated_multiply_add_of_pairs() -> None:
+    library = ctypes.CDLL(str(compiled(peak.emit_fma("bfloat16"), "test_fma", (), find())))
+    library.fma_rounds.restype = ctypes.c_double
+    # The bits of a float that is a bfloat16 number are those of it and of 0: one product of two in a lane.
+    exact = library.lanes() * sum(i + 3 * 0.125 for i in range(peak.CHAINS))
+    assert library.fma_rounds(ctypes.c_long(3), ctypes.c_float(0.5), ctypes.c_float(0.25)) == exact
+    assert fma_peak("bfloat16") > fma_peak("float32")
+
+
+def test_no_rate_of_pairs_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isa, "multiplies_pairs", lambda: False)
+    with pytest.raises(ValueError, match="dtype: got 'bfloat16', allowed are float32, float64"):
+        fma_peak("bfloat16")
 
 
 def test_generated_read() -> None:
