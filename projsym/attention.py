@@ -117,10 +117,12 @@ def project(
     that can happen.
     """
     given: tuple[Any, ...] = (q, k) if key_bias is None else (q, k, key_bias)
-    options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend)
+    causal = is_causal is True and key_bias is None
+    options = ("project", sigma is None or scale is None, sigma is None, return_lse, backend, causal)
     layout, plan, made = None, None, None
     widths = sigma is not None and type(sigma) is not float and check.per_key(sigma)
-    if attn_mask is None and window is None and kv_lengths is None and is_causal is False and not widths:
+    plain = attn_mask is None and window is None and kv_lengths is None and not widths
+    if plain and (causal or is_causal is False):
         layout, plan = plans.recall(given, options)
     if plan is not None:  # all that shapes and dtypes decide was checked when they were met first
         if key_bias is not None:
@@ -132,7 +134,7 @@ def project(
         else:
             parameter = check.bandwidth(sigma)
         (out, lse), status = made = plan(given, (parameter,))
-        if not status:
+        if not status and not (causal and masked.doubtful(out, lse)):
             return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("q", q, 2, narrow=True), check.array("k", k, 2, narrow=True)
     check.same_dtype("q", a, "k", b)
@@ -252,15 +254,16 @@ def attention(
         attn_mask is key_bias is past_key is past_value is kv_lengths is None
         and softcap is None
         and window is None
-        and is_causal is enable_gqa is False
+        and (is_causal is True or is_causal is False)
+        and enable_gqa is False
         and type(dropout_p) is float
         and not dropout_p
     ):
-        layout, plan = plans.recall(given, ("attention", return_lse, backend))
+        layout, plan = plans.recall(given, ("attention", return_lse, backend, is_causal))
     if plan is not None:
         made = plan(given, (plan.scale if scale is None else check.real("scale", scale),))
         (out, lse), status = made
-        if not status:
+        if not status and not (is_causal and masked.doubtful(out, lse)):
             return (out, lse) if return_lse else out  # type: ignore[return-value]
     a, b = check.array("query", query, 2, narrow=True), check.array("key", key, 2, narrow=True)
     c = check.array("value", value, 2, narrow=True)
@@ -330,6 +333,12 @@ def _call(
     arrays, lead, mask = call.arrays, call.lead, call.mask
     projects = "v" not in arrays
     if mask is not None and not (projects and mask.ranges is None and mask.pairs is None):
+        if layout is not None and not made and all(size for _, size in sizes):
+            found = masked.remembered(
+                name, arrays, parameters, sizes, lead, backend, mask, return_lse, layout
+            )
+            if found is not None:
+                return found
         return masked.forward(name, public, arrays, parameters, sizes, lead, backend, mask)
     if mask is not None and mask.key_bias is not None:
         name, arrays = f"{name}_biased", arrays | {"key_bias": mask.key_bias}

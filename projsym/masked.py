@@ -18,6 +18,7 @@ from projsym import masks
 from projsym.errors import refused
 from projsym.masks import Groups, Mask
 from projsym.runtime import arguments as check
+from projsym.runtime import plan as plans
 from projsym.runtime import storage
 from projsym.runtime.dispatch import run
 from projsym.runtime.layout import Array
@@ -180,6 +181,38 @@ def choose(name: str, arrays: dict[str, Array], mask: Mask) -> tuple[str, dict[s
     none = np.zeros(mask.m, arrays["q"].dtype)
     pairs = np.broadcast_to(none, (mask.n, mask.m)) if pairs is None else pairs
     return f"{name}_masked", arrays | {"attn_mask": pairs, "key_bias": none if bias is None else bias}
+
+
+_REMEMBERED = 512
+"""Queries at most of a call that is prepared once: more take longer than to prepare it, and keep memory."""
+
+
+def remembered(
+    name: str,
+    arrays: dict[str, Array],
+    parameters: tuple[float, ...],
+    sizes: Sizes,
+    lead: tuple[int, ...],
+    backend: str | None,
+    mask: Mask,
+    return_lse: bool,
+    layout: plans.Key,
+) -> tuple[Array, Array] | None:
+    """``(out, lse)`` as `forward` gives, a plan of the call being kept for `layout`; lse may be empty unless
+    asked for. None where there is more to do than to run a kernel over ranges of keys."""
+    if mask.pairs is not None or mask.key_bias is not None or mask.n > _REMEMBERED:
+        return None
+    skip = () if return_lse else ("lse",)
+    kind = arrays["q"].dtype.name
+    (out, lse), status = run(name, lead, arrays, parameters, kind, sizes, backend, skip, mask.ranges, layout)
+    if status or out is None or doubtful(out, lse):
+        return None
+    return out, np.empty(0, out.dtype) if lse is None else lse
+
+
+def doubtful(out: Array | None, lse: Array | None) -> bool:
+    """Whether results under a mask have to be looked at: something is not finite."""
+    return out is None or not finite(out) or not (lse is None or finite(lse))
 
 
 def forward(

@@ -37,17 +37,17 @@ def run(
     """Outputs and status of kernel `name`; see :class:`projsym.runtime.c_kernel.CKernel`.
 
     sizes: pairs of a feature and its length. backend: "c", "numpy", or None: C where a compiler works, else
-    NumPy after one BackendWarning. key: under which a plan of this call is kept, for a C kernel whose inputs
-    are `arrays`, all of them and in this order.
+    NumPy after one BackendWarning. key: under which a plan of this call, with its ranges, is kept, for a C
+    kernel whose inputs are `arrays`, all of them and in this order.
     Raises ValueError for another backend, CompilerError for "c" without a working compiler.
     """
     kernel = _kernels.get((name, dtype, sizes, backend, manifest.KERNELS))
     if kernel is None:
         with _lock:
             kernel = _make(name, dtype, sizes, backend)
-    if key is None or ranges is not None or isinstance(kernel, NumpyKernel):
+    if key is None or isinstance(kernel, NumpyKernel):
         return kernel(lead, arrays, parameters, skip, ranges)
-    plan = kernel.plan(lead, arrays, skip)
+    plan = kernel.plan(lead, arrays, skip, ranges)
     plans.remember(key, plan)
     return plan(tuple(arrays.values()), parameters)
 

@@ -69,6 +69,49 @@ def test_a_second_call_reads_its_own_arrays(name: str, dtype: type) -> None:
     assert plan._plans
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("rows", [12, 5])
+def test_a_second_causal_call_reads_its_own_arrays(name: str, rows: int) -> None:
+    make = LAYOUTS[name]
+    for number in range(3):
+        q, k = make(BASE[:, :, :rows] + number), make(BASE + number + 2.0)
+        if q.shape[-1] != k.shape[-1]:
+            pytest.skip("rows become features")
+        options = {"return_lse": True, "is_causal": True, "backend": "c"}
+        plan._plans.clear()
+        seen = {"window": (None, 0), "return_lse": True, "backend": "c"}
+        want = projsym.attention(q.copy(), k.copy(), k.copy(), **seen)
+        own = projsym.project(q.copy(), k.copy(), **seen)
+        for _ in range(2):
+            got = projsym.attention(q, k, k, **options)
+            assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+            assert np.array_equal(projsym.attention(q, k, k, is_causal=True, backend="c"), want[0])
+            again = projsym.project(q, k, **options)
+            assert all(np.array_equal(a, b) for a, b in zip(again, own, strict=True))
+
+
+def test_a_causal_plan_still_looks_at_what_is_not_finite() -> None:
+    q, k, v = BASE[0].copy(), BASE[1].copy(), BASE[2].copy()
+    for _ in range(2):
+        first = projsym.attention(q, k, v, is_causal=True, backend="c")
+    assert len(plan._plans) == 1
+    v[0, 3, 2] = np.inf
+    out = projsym.attention(q, k, v, is_causal=True, backend="c")
+    assert np.isposinf(out[0, 3:, 2]).all() and np.array_equal(out[0, :3], first[0, :3])
+    v[0, 3, 2] = BASE[2, 0, 3, 2]
+    k[0, 11, 0] = np.nan
+    with pytest.raises(ValueError, match="key: given NaN or infinite entries where a query sees them"):
+        projsym.attention(q, k, v, is_causal=True, backend="c")
+    few = projsym.attention(q[:, :11].copy(), k, v, is_causal=True, backend="c")
+    assert np.array_equal(few, first[:, :11])
+
+
+def test_long_causal_calls_keep_no_ranges() -> None:
+    x = np.ones((1, 513, 4), np.float32)
+    projsym.attention(x, x, x, is_causal=True, backend="c")
+    assert not plan._plans
+
+
 def test_parameters_are_not_part_of_a_plan() -> None:
     q, k = BASE[0], BASE[1]
     made = [projsym.project(q, k, sigma=s, backend="c") for s in (1.0, 2.0, 1.0)]
