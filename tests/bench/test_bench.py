@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import math
@@ -18,14 +17,11 @@ from projsym.bench import (
     Shape,
     backward,
     environment,
-    fma_peak,
     jitted,
     measure,
     notes,
-    peak,
     peers,
     problems,
-    read_bandwidth,
     run,
     timing,
 )
@@ -34,10 +30,7 @@ from projsym.bench.gate import EXTENDED, Gate, softmax_mean
 from projsym.bench.memory import work_bytes
 from projsym.bench.rows import CAUSAL, IN_NUMPY, Row
 from projsym.bench.timing import Times, interleave
-from projsym.runtime import isa, storage
-from projsym.runtime.cache import compiled
-from projsym.runtime.compiler import find
-from projsym.runtime.isa import multiplies_pairs
+from projsym.runtime import storage
 
 CONTRACT = {
     "kernel", "shape", "dtype", "threads", "peer", "ours_min_s", "peer_min_s", "ratio_min", "ratio_median",
@@ -354,45 +347,6 @@ def test_ratio_is_within_rounds() -> None:
     assert theirs.median_ratio(ours) == 2.0 and theirs.least / ours.least == 2.0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_generated_multiply_add(dtype: str) -> None:
-    library = ctypes.CDLL(str(compiled(peak.emit_fma(dtype), "test_fma", ("-ffp-contract=fast",), find())))
-    library.fma_rounds.restype = ctypes.c_double
-    number = ctypes.c_float if dtype == "float32" else ctypes.c_double
-    # a -> a/2 + 1/4 from i ends at 1/2 + (i - 1/2)/2**r, exact in binary for r = 3.
-    exact = library.lanes() * sum(0.5 + (i - 0.5) / 8 for i in range(peak.CHAINS))
-    assert library.fma_rounds(ctypes.c_long(3), number(0.5), number(0.25)) == exact
-    assert fma_peak(dtype) > 1e6
-
-
-@pytest.mark.skipif(not multiplies_pairs(), reason="the CPU multiplies no pairs of bfloat16 numbers")
-def test_generated_multiply_add_of_pairs() -> None:
-    library = ctypes.CDLL(str(compiled(peak.emit_fma("bfloat16"), "test_fma", (), find())))
-    library.fma_rounds.restype = ctypes.c_double
-    # The bits of a float that is a bfloat16 number are those of it and of 0: one product of two in a lane.
-    exact = library.lanes() * sum(i + 3 * 0.125 for i in range(peak.CHAINS))
-    assert library.fma_rounds(ctypes.c_long(3), ctypes.c_float(0.5), ctypes.c_float(0.25)) == exact
-    assert fma_peak("bfloat16") > fma_peak("float32")
-
-
-def test_no_rate_of_pairs_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isa, "multiplies_pairs", lambda: False)
-    with pytest.raises(ValueError, match="dtype: got 'bfloat16', allowed are float32, float64"):
-        fma_peak("bfloat16")
-
-
-def test_generated_read() -> None:
-    library = ctypes.CDLL(str(compiled(peak.emit_read(), "test_read", (), find())))
-    library.read_all.restype = ctypes.c_long
-    raw = np.random.default_rng(3).integers(0, 2**62, 4096 // 8 + 8)
-    skip = -raw.ctypes.data % 64 // 8
-    data = raw[skip : skip + 4096 // 8]
-    assert library.read_all(
-        data.ctypes.data_as(ctypes.c_void_p), ctypes.c_long(4096)
-    ) == np.bitwise_xor.reduce(data)
-    assert read_bandwidth(1, mebibytes=8) > 1e6
-
-
 def test_environment_says_what_holds_peers_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     assert not any("OPENBLAS_CORETYPE" in note for note in notes())
@@ -420,10 +374,6 @@ def test_bad_arguments() -> None:
         run(TINY, threads=[0])
     with pytest.raises(ValueError, match="seconds: got 0"):
         run(TINY, seconds=0)
-    with pytest.raises(ValueError, match="dtype: got 'float16'"):
-        fma_peak("float16")
-    with pytest.raises(ValueError, match="threads: got 0"):
-        fma_peak("float32", 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
