@@ -71,7 +71,6 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
 """
 
 PRELUDE = _SUMS + plain(INNER_LANES) + _LANES + plain(WEIGHTED)
@@ -200,7 +199,6 @@ class Few:
                 first, last = "MOST(begin, seen.first/BLOCK_j*BLOCK_j)", "LEAST(end, seen.last)"
             with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
-                t(f"const {'void' if self.names.storage else 'T'} *next = {self._next()};")
                 for k in self.names.key_vectors:
                     self._stage(plan.vectors[k])
                 with t.block("for (long r = 0; r < nq; r++)"):
@@ -214,14 +212,6 @@ class Few:
                     t("if (from >= to) continue;")
                     self._phases()
         t("")
-
-    def _next(self) -> str:
-        """The C of where the keys of the next block are, NULL after the last and without scores."""
-        keys = [row_key(self.plan, dot)[1] for dot in self.names.dots]
-        if not keys:
-            return "NULL"
-        k = keys[0]
-        return f"j0 + BLOCK_j < end ? a->in_{k} + a->at_{k}[h] + (j0 + BLOCK_j)*a->ld_{k} : NULL"
 
     def _stage(self, x: Input) -> None:
         t, k, f = self.text, x.name, x.feature
@@ -257,12 +247,12 @@ class Few:
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     f = self.plan.vectors[key].feature
-                    sums = f"w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
-                    text = f"WEIGHTED_SUM({sums}, vec_{key}, ld_{key}, P_{f}, next, from, to);"
+                    # Keys that a score has just read are in the cache: all of them, or the last ones.
+                    back = int(key in {row_key(self.plan, dot)[1] for dot in self.names.dots})
+                    sums = f"{back}, w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
+                    text = f"WEIGHTED_SUM({sums}, vec_{key}, ld_{key}, P_{f}, from, to);"
                     if self.plan.vectors[key].storage:
-                        direct = (
-                            f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, next, from, to);"
-                        )
+                        direct = f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, from, to);"
                         text = f"if (D_{f} % W) {text} else {direct}"
                     t(text)
 

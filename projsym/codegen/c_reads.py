@@ -125,7 +125,8 @@ INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long ro
         acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
     UNROLL for (int c = 0; c < FEW_FEATURES; c++)
       if (a + c*(int)W < P) acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2)
+      UNROLL for (int c = 0; c < s; c++) if ((c + s)*(int)W < P) acc[c] += acc[c + s];
     x[l] = acc[0];
   }
   return SUMS_OF_LANES(x);
@@ -133,28 +134,28 @@ INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long ro
 """
 
 WEIGHTED = """\
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values, long ld, \
-const char *next,
-                          long first, long last) {
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once; `back`:
+   from the last key to the first, for keys that were read just before, since those that the cache still has
+   are the last. Nothing is prefetched by hand: what reads a row needs as few loads as there can be, for the
+   next rows to be under way */
+INLINE void WEIGHTED_ROWS(const int C, const int back, T *sums, const T *weights, const ELEMENT *values,
+                          long ld, long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
-  for (long j = first; j < last; j++) {
+  for (long x = first; x < last; x++) {
+    const long j = back ? first + last - 1 - x : x;
     const V w = SET1(weights[j]);
-    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
     UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, READU(values + j*ld + c*W), acc[c]);
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld, const int P, \
-const void *next,
-                         long first, long last) {
+INLINE void WEIGHTED_SUM(const int back, T *sums, const T *weights, const ELEMENT *values, long ld,
+                         const int P, long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+    WEIGHTED_ROWS(FEW_FEATURES, back, sums + c*W, weights, values + c*W, ld, first, last);
   if (whole < P/(int)W)
-    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
-                  last);
+    WEIGHTED_ROWS(P/W - whole, back, sums + whole*W, weights, values + whole*W, ld, first, last);
 }
 """
 
