@@ -72,7 +72,7 @@ def generate(targets: tuple[str, ...] = TARGETS) -> Generated:
                     b.program, arithmetic(dtype), bounded=b.bounded, parts=b.parts
                 )
         if "numpy" in targets:
-            files[names["numpy"]] = emit_numpy(array.program, header(array, c=False))
+            files[names["numpy"]] = emit_numpy(array.program, header(array, c=False), array.bounded)
         entries[kernel.name] = _entry(built, array, names)
     layers: dict[str, Any] = {}
     validated: list[BuiltLayer] = []

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 import sympy as sp
 
-from projsym.codegen.numpy_analysis import composite_divisors, divisors, inner, loops, normalisers, reads
+from projsym.codegen.numpy_analysis import inner, loops, normalisers, reads
+from projsym.codegen.numpy_bounded import Bounded
 from projsym.codegen.numpy_infix import ordered, plain
+from projsym.codegen.numpy_output import Outputs
 from projsym.codegen.numpy_scalar import Elementwise
-from projsym.codegen.numpy_writer import SHAPES, SLICES, Writer
+from projsym.codegen.numpy_writer import SHAPES, SLICES
+from projsym.codegen.pass_tree import pair_loop
 from projsym.codegen.program import (
     Dot,
     Let,
@@ -44,18 +46,28 @@ PAIRS = 65536
 """Pairs that are worked on together where the program leaves it open (heads of a small problem)."""
 
 
-def emit_numpy(program: Program, header: str = "") -> str:
+def emit_numpy(program: Program, header: str = "", bounded: Program | None = None) -> str:
     """The program as the text of a Python module that imports NumPy only and defines `program.name`.
 
-    header: text put before the code as comment lines; without it, the program and its log. The bytes depend
-    on the arguments alone.
+    header: text put before the code as comment lines; without it, the program and its log. bounded: the same
+    without its running maximum, for blocks of queries whose scores norms bound. The bytes depend on the
+    arguments alone.
     Raises ValueError for a tree that it cannot print: a name that begins with an underscore or is reserved,
-    an unknown function, pairs outside a loop over keys inside a loop over queries, a missing head loop.
+    an unknown function, pairs outside a loop over keys inside a loop over queries, a missing head loop; and
+    for `bounded` of another program.
     """
-    return _Printer(program).module(header)
+    return _Printer(program, bounded).module(header)
 
 
-class _Printer(Writer):
+class _Printer(Outputs):
+    def __init__(self, program: Program, bounded: Program | None = None) -> None:
+        super().__init__(program)
+        self.work: dict[str, str] = {}
+        self.free = _Printer(bounded) if bounded else None
+        if self.free:
+            self.free.lines, self.free.registers, self.free.work = self.lines, self.registers, self.work
+            self.bounded = Bounded(self.free, program)
+
     def module(self, header: str) -> str:
         outputs = [s for s in self.p.statements() if isinstance(s, Output)]
         flags = [f"{o.name}=True" for o in outputs if not o.feature]
@@ -85,6 +97,9 @@ class _Printer(Writer):
                 asked = "" if o.feature else f" if {o.name} else 0"
                 self.put(f"_bad += np.count_nonzero(~np.isfinite(_out_{o.name})){asked}")
         buffers = [f"    _buf{i} = np.empty(_hb * _ib * _jb, _T)" for i in range(self.registers.count)]
+        buffers += [f"    {name} = {make}" for name, make in self.work.items()]
+        if "_ones" in _words(self.lines):
+            buffers.append("    _ones = np.ones(_jb, _T)")
         first = next(x.name for x in self.p.inputs if x.axes)
         body = [line.replace("_first", first) for line in self.lines[:start]]
         body = _without_idle_casts(body + buffers + self.lines[start:])
@@ -184,7 +199,13 @@ class _Printer(Writer):
                 if s.vector is not None and self.vectors[s.vector].axes != "i":
                     raise ValueError(f"{s.name}: {s.vector} is not a row vector")
                 width = f"{s.vector}.shape[2]" if s.vector else "1"
-                self.put(f"{s.name} = np.zeros((_h1 - _h0, _m, {width}), _T)")
+                if o := self.gathering(s):
+                    self.put(f"{s.name} = _out_{o.name}[_h0:_h1]")
+                    self.put(f"{s.name}[...] = 0")
+                else:
+                    self.put(f"{s.name} = np.zeros((_h1 - _h0, _m, {width}), _T)")
+                if s.vector:
+                    self.put(f"_part_{s.name} = {self._work(f'part_{s.name}', width, 'j')}")
 
     def _key_outputs(self, loop: Loop) -> None:
         """A loop over keys after that over queries: gradients of keys."""
@@ -193,7 +214,7 @@ class _Printer(Writer):
         for s in loop.body:
             if not isinstance(s, Output):
                 raise ValueError(f"{s}: only outputs belong in a loop over keys after that over queries")
-            self._output(s)
+            self.output(s)
         self.depth -= indented
 
     def _simple_loop(self, loop: Loop) -> None:
@@ -210,10 +231,26 @@ class _Printer(Writer):
 
     def _rows(self, loop: Loop) -> None:
         """A loop over queries: row states, loops over keys, outputs."""
+        free = self.free if self.free and any(node is pair_loop(self.p) for node in loop.body) else None
+        if free:
+            free.depth = self.depth
+            self.bounded.measure(self.ranged)
         indented = self.open(loop)
         self.views(loop)
+        if free:
+            free.depth = self.depth
+            self.bounded.choice()
+            rows = next(x for x in loops(free.p.body) if any(node is pair_loop(free.p) for node in x.body))
+            free.depth += 1
+            free._block_of_rows(rows)
+            self.put("else:")
+            self.depth += 1
+        self._block_of_rows(loop)
+        self.depth -= indented + bool(free)
+
+    def _block_of_rows(self, loop: Loop) -> None:
         self._states(loop)
-        self.guarded: set[sp.Symbol] = set()
+        self.guarded = set()
         for node in loop.body:
             match node:
                 case Loop("j"):
@@ -221,14 +258,13 @@ class _Printer(Writer):
                 case Let() | Dot() if node.axes in ("", "i"):
                     self.small(node)
                 case Output():
-                    self._output(node)
+                    self.output(node)
                 case _:
                     raise ValueError(f"{node}: not inside a loop over keys")
         own = {s.name for s in inner(loop) if isinstance(s, Sum)}
         checks = [f"np.isfinite({x})" for x in normalisers(self.p) if x in own]
         if checks:
             self.put(f"_bad += np.count_nonzero(~({' & '.join(checks)}))")
-        self.depth -= indented
 
     def _states(self, loop: Loop) -> None:
         for s in inner(loop):
@@ -239,10 +275,21 @@ class _Printer(Writer):
             elif isinstance(s, Sum) and s.over == "j":
                 if s.vector not in self.vectors or self.vectors[s.vector].axes != "j":
                     raise ValueError(f"{s.name}: {s.vector} is not a key vector")
-                self.put(f"{s.name} = np.zeros((_h1 - _h0, _i1 - _i0, {s.vector}.shape[2]), _T)")
-                self.put(f"_part_{s.name} = np.empty_like({s.name})")
+                if o := self.gathering(s):
+                    self.put(f"{s.name} = _out_{o.name}[{SLICES['i']}]")
+                    self.put(f"{s.name}[...] = 0")
+                else:
+                    self.put(f"{s.name} = np.zeros((_h1 - _h0, _i1 - _i0, {s.vector}.shape[2]), _T)")
+                self.put(f"_part_{s.name} = {self._work(f'part_{s.name}', f'{s.vector}.shape[2]')}")
             elif isinstance(s, Dot) and s.axes == "ij" and s.scale != 1:
-                self.put(f"_scaled_{s.name} = {plain(s.scale, self.names)} * _{self._row_key(s)[0]}")
+                row, text = self._row_key(s)[0], plain(s.scale, self.names)
+                work = self._work(f"scaled_{s.name}", f"{row}.shape[2]")
+                self.put(f"_scaled_{s.name} = np.multiply({text}, _{row}, out={work})")
+
+    def _work(self, name: str, width: str, axis: str = "i") -> str:
+        """Rows of numbers for the queries at hand, or a block of keys, in an array made once a call."""
+        self.work[f"_work_{name}"] = f"np.empty((_hb, _{axis}b, {width}), _T)"
+        return f"_work_{name}[:_h1 - _h0" + (", :_i1 - _i0]" if axis == "i" else "]")
 
     def _row_key(self, s: Dot) -> tuple[str, str]:
         """The row vector and the key vector of an inner product of pairs."""
@@ -303,8 +350,11 @@ class _Printer(Writer):
             case Sum(name, weight, None, "i"):
                 self.put(f"{name}[:, _j0:_j1] += {self._weight(weight, pairs)}.sum(axis=1)[:, :, None]")
             case Sum(name, weight, vector, "i"):
-                product = f"np.matmul({self._weight(weight, pairs)}.swapaxes(1, 2), _{vector})"
+                turned = f"{self._weight(weight, pairs)}.swapaxes(1, 2)"
+                product = f"np.matmul({turned}, _{vector}, out=_part_{name}[:, : _j1 - _j0])"
                 self.put(f"{name}[:, _j0:_j1] += {product}")
+            case Sum(name, weight, None) if weight in pairs.home:  # a product with ones is faster than a sum
+                self.put(f"{name} += np.matmul({pairs.home[weight]}, _ones[: _j1 - _j0])[:, :, None]")
             case Sum(name, weight, None):
                 self.put(f"{name} += {self._weight(weight, pairs)}.sum(axis=2, keepdims=True)")
             case Sum(name, weight, vector):
@@ -319,49 +369,6 @@ class _Printer(Writer):
             text = f"np.broadcast_to({self.name(x)}, _shape)"
             return f"np.where(_hidden, 0, {text})" if x in self.weights else text
         raise ValueError(f"symbol {x}: not defined before its use")
-
-    def _output(self, o: Output) -> None:
-        parts = []
-        self.axis = o.axes
-        for c, vector in o.terms:
-            e = sp.sympify(c)
-            zero = divisors(e, {n for n, s in self.sums.items() if s.vector is None})
-            for x in ordered(zero - self.guarded if o.axes == "i" else zero):
-                self.put(f"_safe_{x} = np.where({x} == 0, 1, {x})")
-            if o.axes == "i":
-                self.guarded |= zero
-
-            def name(x: sp.Symbol, zero: set[sp.Symbol] = zero) -> str:
-                return f"_safe_{x}" if x in zero else self.name(x)
-
-            names = replace(self.names, symbol=name)
-            if vector is not None and e == 1:
-                text = self._vector(vector)
-            else:
-                text = plain(e, names) if vector is None and len(o.terms) == 1 else f"({plain(e, names)})"
-                sums = {n for n, s in self.sums.items() if s.vector is None}
-                checked = [f"({x} == 0)" for x in ordered(zero)]
-                checked += [f"({plain(b, self.names)} == 0)" for b in composite_divisors(e, sums)]
-                if checked:
-                    mask = " | ".join(checked)
-                    text = f"np.where({mask}, 0, {text})"
-                text += f" * {self._vector(vector)}" if vector is not None else ""
-            parts.append(text)
-        if o.feature:
-            self.put(f"_out_{o.name}[{SLICES[o.axes]}] = {' + '.join(parts)}")
-        else:
-            self.put(f"if {o.name}:")
-            at = f"{SLICES[o.axes]}, None"
-            self.put(f"    _out_{o.name}[{at}] = {' + '.join(parts)}")
-
-    def _vector(self, v: sp.Symbol | str) -> str:
-        if isinstance(v, str):
-            if v not in self.vectors or self.vectors[v].axes != self.axis:
-                raise ValueError(f"{v}: not a vector of axis {self.axis!r}")
-            return f"_{v}"
-        if v not in self.sums or self.sums[v].vector is None:
-            raise ValueError(f"{v}: not a vector sum")
-        return str(v)
 
 
 def _words(lines: Iterable[str]) -> set[str]:

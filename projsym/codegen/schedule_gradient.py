@@ -17,7 +17,7 @@ from projsym.codegen.schedule import (
     tangents,
 )
 
-NUMPY_BLOCKS = (512, 512)
+NUMPY_BLOCKS = (256, 512)
 
 
 def default(program: Program, dtype: str, target: str = "c") -> list[Step]:

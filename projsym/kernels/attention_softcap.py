@@ -19,7 +19,7 @@ def attention_softcap(q, k, v, cap, scale, *, lse=True, _lo=None, _hi=None):
     _T, _low = q.dtype.type, np.finfo(q.dtype).min
     _H, _n, _m = q.shape[0], q.shape[1], k.shape[1]
     _ib = min(_n, 512)
-    _jb = min(_m, 1024)
+    _jb = min(_m, 256)
     _hb = max(1, min(_H, max(1, 65536 // max(1, _ib * _jb))))
     _bad = 0
     _out_out = np.empty((_H, _n, v.shape[2]), _T)
@@ -27,6 +27,9 @@ def attention_softcap(q, k, v, cap, scale, *, lse=True, _lo=None, _hi=None):
     cap = np.float64(cap)
     scale = np.float64(scale)
     _buf0 = np.empty(_hb * _ib * _jb, _T)
+    _work_scaled_q_k = np.empty((_hb, _ib, q.shape[2]), _T)
+    _work_part_s1 = np.empty((_hb, _ib, v.shape[2]), _T)
+    _ones = np.ones(_jb, _T)
     log2e = np.float64(1.4426950408889634)
     c0 = scale / cap
     _c0 = _T(c0)
@@ -37,18 +40,19 @@ def attention_softcap(q, k, v, cap, scale, *, lse=True, _lo=None, _hi=None):
         for _i0 in range(0, _n, 512):
             _i1 = min(_i0 + 512, _n)
             _q = q[_h0:_h1, _i0:_i1]
-            _scaled_q_k = _c0 * _q
+            _scaled_q_k = np.multiply(_c0, _q, out=_work_scaled_q_k[:_h1 - _h0, :_i1 - _i0])
             m = np.full((_h1 - _h0, _i1 - _i0, 1), _low, _T)
             s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
-            s1 = np.zeros((_h1 - _h0, _i1 - _i0, v.shape[2]), _T)
-            _part_s1 = np.empty_like(s1)
+            s1 = _out_out[_h0:_h1, _i0:_i1]
+            s1[...] = 0
+            _part_s1 = _work_part_s1[:_h1 - _h0, :_i1 - _i0]
             _first, _last = 0, _m
             if _lo is not None:
                 _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
                 _first = int(_l.min(where=_l < _h, initial=_m))
                 _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 1024 * 1024, _last, 1024):
-                _j1 = min(_j0 + 1024, _last)
+            for _j0 in range(_first // 256 * 256, _last, 256):
+                _j1 = min(_j0 + 256, _last)
                 _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
                 if _edge:
                     _j = np.arange(_j0, _j1)
@@ -70,10 +74,11 @@ def attention_softcap(q, k, v, cap, scale, *, lse=True, _lo=None, _hi=None):
                 np.add(_x0, -m, out=_x0)
                 np.exp2(_x0, out=_x0)
                 if _edge: np.copyto(_x0, 0, where=_hidden)
-                s0 += _x0.sum(axis=2, keepdims=True)
+                s0 += np.matmul(_x0, _ones[: _j1 - _j0])[:, :, None]
                 s1 += np.matmul(_x0, _v, out=_part_s1)
             _safe_s0 = np.where(s0 == 0, 1, s0)
-            _out_out[_h0:_h1, _i0:_i1] = np.where((s0 == 0), 0, (1.0 / _safe_s0)) * s1
+            np.copyto(_part_s1, np.where((s0 == 0), 0, 1.0 / _safe_s0))
+            np.multiply(_part_s1, s1, out=_out_out[_h0:_h1, _i0:_i1])
             if lse:
                 _out_lse[_h0:_h1, _i0:_i1, None] = (_T(1.0 / log2e) * m) + np.log(s0)
             _bad += np.count_nonzero(~(np.isfinite(s0)))

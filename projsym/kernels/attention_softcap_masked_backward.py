@@ -19,7 +19,7 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
     _T, _low = g.dtype.type, np.finfo(g.dtype).min
     _H, _n, _m = g.shape[0], g.shape[1], k.shape[1]
     _ib = min(_n, 512)
-    _jb = min(_m, 512)
+    _jb = min(_m, 256)
     _hb = max(1, min(_H, max(1, 65536 // max(1, _ib * _jb))))
     _bad = 0
     _out_dq = np.empty((_H, _n, q.shape[2]), _T)
@@ -33,6 +33,10 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
     _buf1 = np.empty(_hb * _ib * _jb, _T)
     _buf2 = np.empty(_hb * _ib * _jb, _T)
     _buf3 = np.empty(_hb * _ib * _jb, _T)
+    _work_part_s1 = np.empty((_hb, _jb, q.shape[2]), _T)
+    _work_part_s2 = np.empty((_hb, _jb, g.shape[2]), _T)
+    _work_scaled_q_k = np.empty((_hb, _ib, q.shape[2]), _T)
+    _work_part_s0 = np.empty((_hb, _ib, k.shape[2]), _T)
     log2e = np.float64(1.4426950408889634)
     _log2e = _T(log2e)
     c0 = scale / cap
@@ -41,8 +45,12 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
     _c1 = _T(c1)
     for _h0 in range(0, _H, _hb):
         _h1 = min(_h0 + _hb, _H)
-        s1 = np.zeros((_h1 - _h0, _m, q.shape[2]), _T)
-        s2 = np.zeros((_h1 - _h0, _m, g.shape[2]), _T)
+        s1 = _out_dk[_h0:_h1]
+        s1[...] = 0
+        _part_s1 = _work_part_s1[:_h1 - _h0]
+        s2 = _out_dv[_h0:_h1]
+        s2[...] = 0
+        _part_s2 = _work_part_s2[:_h1 - _h0]
         s3 = np.zeros((_h1 - _h0, _m, 1), _T)
         _j0, _j1 = 0, _m
         _key_bias = key_bias[_h0:_h1, None, _j0:_j1]
@@ -55,9 +63,10 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
             _q = q[_h0:_h1, _i0:_i1]
             _g_lse = g_lse[_h0:_h1, _i0:_i1, None]
             _lse = lse[_h0:_h1, _i0:_i1, None]
-            _scaled_q_k = _c0 * _q
-            s0 = np.zeros((_h1 - _h0, _i1 - _i0, k.shape[2]), _T)
-            _part_s0 = np.empty_like(s0)
+            _scaled_q_k = np.multiply(_c0, _q, out=_work_scaled_q_k[:_h1 - _h0, :_i1 - _i0])
+            s0 = _out_dq[_h0:_h1, _i0:_i1]
+            s0[...] = 0
+            _part_s0 = _work_part_s0[:_h1 - _h0, :_i1 - _i0]
             g_out = np.einsum('hia,hia->hi', _g, _out)[:, :, None]
             r0 = -(_log2e * _lse)
             r1 = _g_lse - g_out
@@ -66,8 +75,8 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
                 _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
                 _first = int(_l.min(where=_l < _h, initial=_m))
                 _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 512 * 512, _last, 512):
-                _j1 = min(_j0 + 512, _last)
+            for _j0 in range(_first // 256 * 256, _last, 256):
+                _j1 = min(_j0 + 256, _last)
                 _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
                 if _edge:
                     _j = np.arange(_j0, _j1)
@@ -101,13 +110,12 @@ def attention_softcap_masked_backward(g, out, q, k, v, attn_mask, g_lse, key_bia
                 np.multiply(_x3, _x2, out=_x3)
                 if _edge: np.copyto(_x3, 0, where=_hidden)
                 s0 += np.matmul(_x3, _k, out=_part_s0)
-                s1[:, _j0:_j1] += np.matmul(_x3.swapaxes(1, 2), _q)
-                s2[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _g)
+                s1[:, _j0:_j1] += np.matmul(_x3.swapaxes(1, 2), _q, out=_part_s1[:, : _j1 - _j0])
+                s2[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _g, out=_part_s2[:, : _j1 - _j0])
                 s3[:, _j0:_j1] += _x2.sum(axis=1)[:, :, None]
-            _out_dq[_h0:_h1, _i0:_i1] = (_T(-scale)) * s0
+            np.multiply(_T(-scale), s0, out=_out_dq[_h0:_h1, _i0:_i1])
         _j0, _j1 = 0, _m
-        _out_dk[_h0:_h1, _j0:_j1] = (_T(-scale)) * s1
-        _out_dv[_h0:_h1, _j0:_j1] = s2
+        np.multiply(_T(-scale), s1, out=_out_dk[_h0:_h1, _j0:_j1])
         if dkey_bias:
             _out_dkey_bias[_h0:_h1, _j0:_j1, None] = s3
     _bad += np.count_nonzero(~np.isfinite(_out_dq))

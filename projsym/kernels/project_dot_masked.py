@@ -19,7 +19,7 @@ def project_dot_masked(q, k, attn_mask, key_bias, scale, *, lse=True, _lo=None, 
     _T, _low = q.dtype.type, np.finfo(q.dtype).min
     _H, _n, _m = q.shape[0], q.shape[1], k.shape[1]
     _ib = min(_n, 512)
-    _jb = min(_m, 1024)
+    _jb = min(_m, 256)
     _hb = max(1, min(_H, max(1, 65536 // max(1, _ib * _jb))))
     _bad = 0
     _out_out = np.empty((_H, _n, q.shape[2]), _T)
@@ -28,6 +28,9 @@ def project_dot_masked(q, k, attn_mask, key_bias, scale, *, lse=True, _lo=None, 
     _all_t0 = np.empty((_hb, 1, _m), _T)
     _buf0 = np.empty(_hb * _ib * _jb, _T)
     _buf1 = np.empty(_hb * _ib * _jb, _T)
+    _work_scaled_q_k = np.empty((_hb, _ib, q.shape[2]), _T)
+    _work_part_s1 = np.empty((_hb, _ib, k.shape[2]), _T)
+    _ones = np.ones(_jb, _T)
     log2e = np.float64(1.4426950408889634)
     _log2e = _T(log2e)
     c0 = log2e * scale
@@ -41,18 +44,19 @@ def project_dot_masked(q, k, attn_mask, key_bias, scale, *, lse=True, _lo=None, 
         for _i0 in range(0, _n, 512):
             _i1 = min(_i0 + 512, _n)
             _q = q[_h0:_h1, _i0:_i1]
-            _scaled_q_k = _c0 * _q
+            _scaled_q_k = np.multiply(_c0, _q, out=_work_scaled_q_k[:_h1 - _h0, :_i1 - _i0])
             m = np.full((_h1 - _h0, _i1 - _i0, 1), _low, _T)
             s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
-            s1 = np.zeros((_h1 - _h0, _i1 - _i0, k.shape[2]), _T)
-            _part_s1 = np.empty_like(s1)
+            s1 = _out_out[_h0:_h1, _i0:_i1]
+            s1[...] = 0
+            _part_s1 = _work_part_s1[:_h1 - _h0, :_i1 - _i0]
             _first, _last = 0, _m
             if _lo is not None:
                 _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
                 _first = int(_l.min(where=_l < _h, initial=_m))
                 _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 1024 * 1024, _last, 1024):
-                _j1 = min(_j0 + 1024, _last)
+            for _j0 in range(_first // 256 * 256, _last, 256):
+                _j1 = min(_j0 + 256, _last)
                 _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
                 if _edge:
                     _j = np.arange(_j0, _j1)
@@ -77,10 +81,11 @@ def project_dot_masked(q, k, attn_mask, key_bias, scale, *, lse=True, _lo=None, 
                 np.add(_x1, -m, out=_x1)
                 np.exp2(_x1, out=_x1)
                 if _edge: np.copyto(_x1, 0, where=_hidden)
-                s0 += _x1.sum(axis=2, keepdims=True)
+                s0 += np.matmul(_x1, _ones[: _j1 - _j0])[:, :, None]
                 s1 += np.matmul(_x1, _k, out=_part_s1)
             _safe_s0 = np.where(s0 == 0, 1, s0)
-            _out_out[_h0:_h1, _i0:_i1] = np.where((s0 == 0), 0, (1.0 / _safe_s0)) * s1
+            np.copyto(_part_s1, np.where((s0 == 0), 0, 1.0 / _safe_s0))
+            np.multiply(_part_s1, s1, out=_out_out[_h0:_h1, _i0:_i1])
             if lse:
                 _out_lse[_h0:_h1, _i0:_i1, None] = (_T(1.0 / log2e) * m) + np.log(s0)
             _bad += np.count_nonzero(~(np.isfinite(s0)))

@@ -2,8 +2,8 @@
 #
 # theorem     [IV.6/project_gaussian] Projection, Gaussian form
 # hypotheses  none: holds for all finite inputs
-# cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows
-# validated   6 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output
+# cites       IV.4b, I.2, IV.1, bilinearity, distributivity, I.10m, I.10w, I.10b, independence of rows, IV.2, IV.2a
+# validated   12 obligations proved: s0: entry, s0: step, s1: entry, s1: step, out: output, lse: output, bounded s0: entry, bounded s0: step, bounded s1: entry, bounded s1: step, bounded out: output, bounded lse: output
 # operations  2 d + 2 d + 3 flops and 1 exp2 per query and key
 import numpy as np
 
@@ -19,7 +19,7 @@ def project_gaussian(q, k, sigma, *, lse=True, _lo=None, _hi=None):
     _T, _low = q.dtype.type, np.finfo(q.dtype).min
     _H, _n, _m = q.shape[0], q.shape[1], k.shape[1]
     _ib = min(_n, 512)
-    _jb = min(_m, 1024)
+    _jb = min(_m, 256)
     _hb = max(1, min(_H, max(1, 65536 // max(1, _ib * _jb))))
     _bad = 0
     _out_out = np.empty((_H, _n, q.shape[2]), _T)
@@ -27,6 +27,9 @@ def project_gaussian(q, k, sigma, *, lse=True, _lo=None, _hi=None):
     sigma = np.float64(sigma)
     _all_t0 = np.empty((_hb, 1, _m), _T)
     _buf0 = np.empty(_hb * _ib * _jb, _T)
+    _work_scaled_q_k = np.empty((_hb, _ib, q.shape[2]), _T)
+    _work_part_s1 = np.empty((_hb, _ib, k.shape[2]), _T)
+    _ones = np.ones(_jb, _T)
     log2e = np.float64(1.4426950408889634)
     c0 = log2e / np.square(sigma)
     _c0 = _T(c0)
@@ -37,47 +40,86 @@ def project_gaussian(q, k, sigma, *, lse=True, _lo=None, _hi=None):
         k_k = np.einsum('hja,hja->hj', _k, _k)[:, None]
         _t0 = -(_T(0.5 * log2e / np.square(sigma)) * k_k)
         _all_t0[:_h1 - _h0, :, _j0:_j1] = _t0
+        _free = _n >= 64 and _lo is None
+        if _free:
+            _reach, _most = (28, 2.0**96) if _T is np.float32 else (56, 2.0**960)
+            _norm_k = np.sqrt(np.float64(np.einsum('hja,hja->hj', k[_h0:_h1], k[_h0:_h1]).max(initial=0)) + k.shape[2] * float(np.finfo(_T).tiny))
+            _size_t0 = np.float64(np.absolute(_all_t0[:_h1 - _h0]).max(initial=0))
+            _free = _free and k[_h0:_h1].max(initial=0) * _T(_m) <= _most
+            _free = _free and -k[_h0:_h1].min(initial=0) * _T(_m) <= _most
         for _i0 in range(0, _n, 512):
             _i1 = min(_i0 + 512, _n)
             _q = q[_h0:_h1, _i0:_i1]
-            _scaled_q_k = _c0 * _q
-            m = np.full((_h1 - _h0, _i1 - _i0, 1), _low, _T)
-            s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
-            s1 = np.zeros((_h1 - _h0, _i1 - _i0, k.shape[2]), _T)
-            _part_s1 = np.empty_like(s1)
-            q_q = np.einsum('hia,hia->hi', _q, _q)[:, :, None]
-            _first, _last = 0, _m
-            if _lo is not None:
-                _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
-                _first = int(_l.min(where=_l < _h, initial=_m))
-                _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 1024 * 1024, _last, 1024):
-                _j1 = min(_j0 + 1024, _last)
-                _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
-                if _edge:
-                    _j = np.arange(_j0, _j1)
-                    _hidden = (_j < _l) | (_j >= _h)
-                _k = k[_h0:_h1, _j0:_j1]
-                _t0 = _all_t0[:_h1 - _h0, :, _j0:_j1]
-                _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
-                _size = _shape[0] * _shape[1] * _shape[2]
-                _x0 = _buf0[:_size].reshape(_shape)
-                np.matmul(_scaled_q_k, _k.swapaxes(1, 2), out=_x0)
-                np.add(_x0, _t0, out=_x0)
-                if _edge: np.copyto(_x0, -np.inf, where=_hidden)
-                m_old = m
-                m = np.maximum(m, _x0.max(axis=2, keepdims=True, initial=_low))
-                _factor = np.exp2(-m + m_old)
-                s0 *= _factor
-                s1 *= _factor
-                np.add(_x0, -m, out=_x0)
-                np.exp2(_x0, out=_x0)
-                if _edge: np.copyto(_x0, 0, where=_hidden)
-                s0 += _x0.sum(axis=2, keepdims=True)
-                s1 += np.matmul(_x0, _k, out=_part_s1)
-            _safe_s0 = np.where(s0 == 0, 1, s0)
-            _out_out[_h0:_h1, _i0:_i1] = np.where((s0 == 0), 0, (1.0 / _safe_s0)) * s1
-            if lse:
-                _out_lse[_h0:_h1, _i0:_i1, None] = (_T(1.0 / log2e) * m) - (_T(0.5 / np.square(sigma)) * q_q) + np.log(s0)
-            _bad += np.count_nonzero(~(np.isfinite(s0)))
+            _fits = _free
+            if _free:
+                _norm_q = np.sqrt(np.float64(np.einsum('hia,hia->hi', _q, _q).max(initial=0)) + q.shape[2] * float(np.finfo(_T).tiny))
+                _fits = _size_t0 + (_norm_k * _norm_q * np.absolute(c0)) <= _reach
+            if _fits:
+                _scaled_q_k = np.multiply(_c0, _q, out=_work_scaled_q_k[:_h1 - _h0, :_i1 - _i0])
+                s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
+                s1 = _out_out[_h0:_h1, _i0:_i1]
+                s1[...] = 0
+                _part_s1 = _work_part_s1[:_h1 - _h0, :_i1 - _i0]
+                q_q = np.einsum('hia,hia->hi', _q, _q)[:, :, None]
+                for _j0 in range(0, _m, 256):
+                    _j1 = min(_j0 + 256, _m)
+                    _k = k[_h0:_h1, _j0:_j1]
+                    _t0 = _all_t0[:_h1 - _h0, :, _j0:_j1]
+                    _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
+                    _size = _shape[0] * _shape[1] * _shape[2]
+                    _x0 = _buf0[:_size].reshape(_shape)
+                    np.matmul(_scaled_q_k, _k.swapaxes(1, 2), out=_x0)
+                    np.add(_x0, _t0, out=_x0)
+                    np.exp2(_x0, out=_x0)
+                    s0 += np.matmul(_x0, _ones[: _j1 - _j0])[:, :, None]
+                    s1 += np.matmul(_x0, _k, out=_part_s1)
+                _safe_s0 = np.where(s0 == 0, 1, s0)
+                np.copyto(_part_s1, np.where((s0 == 0), 0, 1.0 / _safe_s0))
+                np.multiply(_part_s1, s1, out=_out_out[_h0:_h1, _i0:_i1])
+                if lse:
+                    _out_lse[_h0:_h1, _i0:_i1, None] = -(_T(0.5 / np.square(sigma)) * q_q) + np.log(s0)
+                _bad += np.count_nonzero(~(np.isfinite(s0)))
+            else:
+                _scaled_q_k = np.multiply(_c0, _q, out=_work_scaled_q_k[:_h1 - _h0, :_i1 - _i0])
+                m = np.full((_h1 - _h0, _i1 - _i0, 1), _low, _T)
+                s0 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
+                s1 = _out_out[_h0:_h1, _i0:_i1]
+                s1[...] = 0
+                _part_s1 = _work_part_s1[:_h1 - _h0, :_i1 - _i0]
+                q_q = np.einsum('hia,hia->hi', _q, _q)[:, :, None]
+                _first, _last = 0, _m
+                if _lo is not None:
+                    _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
+                    _first = int(_l.min(where=_l < _h, initial=_m))
+                    _last = int(_h.max(where=_l < _h, initial=0))
+                for _j0 in range(_first // 256 * 256, _last, 256):
+                    _j1 = min(_j0 + 256, _last)
+                    _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
+                    if _edge:
+                        _j = np.arange(_j0, _j1)
+                        _hidden = (_j < _l) | (_j >= _h)
+                    _k = k[_h0:_h1, _j0:_j1]
+                    _t0 = _all_t0[:_h1 - _h0, :, _j0:_j1]
+                    _shape = (_h1 - _h0, _i1 - _i0, _j1 - _j0)
+                    _size = _shape[0] * _shape[1] * _shape[2]
+                    _x0 = _buf0[:_size].reshape(_shape)
+                    np.matmul(_scaled_q_k, _k.swapaxes(1, 2), out=_x0)
+                    np.add(_x0, _t0, out=_x0)
+                    if _edge: np.copyto(_x0, -np.inf, where=_hidden)
+                    m_old = m
+                    m = np.maximum(m, _x0.max(axis=2, keepdims=True, initial=_low))
+                    _factor = np.exp2(-m + m_old)
+                    s0 *= _factor
+                    s1 *= _factor
+                    np.add(_x0, -m, out=_x0)
+                    np.exp2(_x0, out=_x0)
+                    if _edge: np.copyto(_x0, 0, where=_hidden)
+                    s0 += np.matmul(_x0, _ones[: _j1 - _j0])[:, :, None]
+                    s1 += np.matmul(_x0, _k, out=_part_s1)
+                _safe_s0 = np.where(s0 == 0, 1, s0)
+                np.copyto(_part_s1, np.where((s0 == 0), 0, 1.0 / _safe_s0))
+                np.multiply(_part_s1, s1, out=_out_out[_h0:_h1, _i0:_i1])
+                if lse:
+                    _out_lse[_h0:_h1, _i0:_i1, None] = (_T(1.0 / log2e) * m) - (_T(0.5 / np.square(sigma)) * q_q) + np.log(s0)
+                _bad += np.count_nonzero(~(np.isfinite(s0)))
     return _out_out, _out_lse, int(_bad)

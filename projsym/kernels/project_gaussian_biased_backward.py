@@ -19,7 +19,7 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
     _T, _low = g.dtype.type, np.finfo(g.dtype).min
     _H, _n, _m = g.shape[0], g.shape[1], k.shape[1]
     _ib = min(_n, 512)
-    _jb = min(_m, 512)
+    _jb = min(_m, 256)
     _hb = max(1, min(_H, max(1, 65536 // max(1, _ib * _jb))))
     _bad = 0
     _out_dq = np.empty((_H, _n, g.shape[2]), _T)
@@ -32,6 +32,10 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
     _buf0 = np.empty(_hb * _ib * _jb, _T)
     _buf1 = np.empty(_hb * _ib * _jb, _T)
     _buf2 = np.empty(_hb * _ib * _jb, _T)
+    _work_part_s2 = np.empty((_hb, _jb, q.shape[2]), _T)
+    _work_part_s4 = np.empty((_hb, _jb, g.shape[2]), _T)
+    _work_part_s0 = np.empty((_hb, _ib, k.shape[2]), _T)
+    _ones = np.ones(_jb, _T)
     log2e = np.float64(1.4426950408889634)
     _log2e = _T(log2e)
     c0 = log2e / np.square(sigma)
@@ -39,8 +43,10 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
     for _h0 in range(0, _H, _hb):
         _h1 = min(_h0 + _hb, _H)
         s2 = np.zeros((_h1 - _h0, _m, q.shape[2]), _T)
+        _part_s2 = _work_part_s2[:_h1 - _h0]
         s3 = np.zeros((_h1 - _h0, _m, 1), _T)
         s4 = np.zeros((_h1 - _h0, _m, g.shape[2]), _T)
+        _part_s4 = _work_part_s4[:_h1 - _h0]
         _j0, _j1 = 0, _m
         _k = k[_h0:_h1, _j0:_j1]
         _key_bias = key_bias[_h0:_h1, None, _j0:_j1]
@@ -56,7 +62,7 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
             _g_lse = g_lse[_h0:_h1, _i0:_i1, None]
             _lse = lse[_h0:_h1, _i0:_i1, None]
             s0 = np.zeros((_h1 - _h0, _i1 - _i0, k.shape[2]), _T)
-            _part_s0 = np.empty_like(s0)
+            _part_s0 = _work_part_s0[:_h1 - _h0, :_i1 - _i0]
             s1 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
             s5 = np.zeros((_h1 - _h0, _i1 - _i0, 1), _T)
             g_out = np.einsum('hia,hia->hi', _g, _out)[:, :, None]
@@ -68,8 +74,8 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
                 _l, _h = _lo[_h0:_h1, _i0:_i1, None], _hi[_h0:_h1, _i0:_i1, None]
                 _first = int(_l.min(where=_l < _h, initial=_m))
                 _last = int(_h.max(where=_l < _h, initial=0))
-            for _j0 in range(_first // 512 * 512, _last, 512):
-                _j1 = min(_j0 + 512, _last)
+            for _j0 in range(_first // 256 * 256, _last, 256):
+                _j1 = min(_j0 + 256, _last)
                 _edge, _hidden = _lo is not None and (_j0 < _l.max() or _h.min() < _j1), False
                 if _edge:
                     _j = np.arange(_j0, _j1)
@@ -98,11 +104,11 @@ def project_gaussian_biased_backward(g, out, q, k, g_lse, key_bias, lse, sigma, 
                 np.multiply(_x0, _x2, out=_x0)
                 if _edge: np.copyto(_x0, 0, where=_hidden)
                 s0 += np.matmul(_x2, _k, out=_part_s0)
-                s1 += _x2.sum(axis=2, keepdims=True)
-                s2[:, _j0:_j1] += np.matmul(_x2.swapaxes(1, 2), _q)
+                s1 += np.matmul(_x2, _ones[: _j1 - _j0])[:, :, None]
+                s2[:, _j0:_j1] += np.matmul(_x2.swapaxes(1, 2), _q, out=_part_s2[:, : _j1 - _j0])
                 s3[:, _j0:_j1] += _x2.sum(axis=1)[:, :, None]
-                s4[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _g)
-                s5 += _x0.sum(axis=2, keepdims=True)
+                s4[:, _j0:_j1] += np.matmul(_x1.swapaxes(1, 2), _g, out=_part_s4[:, : _j1 - _j0])
+                s5 += np.matmul(_x0, _ones[: _j1 - _j0])[:, :, None]
             _out_dq[_h0:_h1, _i0:_i1] = (_T(1.0 / np.square(sigma))) * s0 + (-(_T(1.0 / np.square(sigma)) * s1)) * _q
             if dsigma:
                 _out_dsigma[_h0:_h1, _i0:_i1, None] = _T(1.0 / np.power(sigma, 3.0)) * s5

@@ -59,7 +59,7 @@ class Sources:
                     lambda: head + emit_c(b.program, dtype, bounded=b.bounded, parts=b.parts)
                 )
             else:
-                self.texts[target] = _named(lambda: emit_numpy(b.program, header(b, c=False)))
+                self.texts[target] = _named(lambda: emit_numpy(b.program, header(b, c=False), b.bounded))
         return self.texts[target]
 
     def entry(self) -> OwnEntry:

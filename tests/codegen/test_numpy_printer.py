@@ -69,6 +69,91 @@ def test_forms(shape: object, form: str, values: str, dtype: type) -> None:
         assert np.isneginf(lse[~seen]).all()
 
 
+def unbounded(form: str, values: str = "v") -> tuple[Program, Program]:
+    """The program with a running maximum and the one without, in blocks that 70 queries cut."""
+    steps = [s for s in schedule.default(plain(form, values), "float64", "numpy") if "block" not in s.text]
+    steps += [schedule.block("j", 8), schedule.block("i", 32)]
+    free = schedule.without_maximum(plain(form, values), steps)
+    assert free
+    return schedule.apply(plain(form, values), steps), schedule.apply(plain(form, values), free)
+
+
+def without_second_branch(text: str) -> str:
+    """The module with a running maximum that fails, so that only blocks without one pass."""
+    assert text.count("np.maximum(m, ") == 1
+    return text.replace("np.maximum(m, ", "_absent(m, ")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("values", ["k", "v"])
+@pytest.mark.parametrize("form", ["dot", "gaussian", "biased"])
+def test_rows_whose_scores_norms_bound_have_no_maximum(form: str, values: str, dtype: type) -> None:
+    program, free = unbounded(form, values)
+    text = emit_numpy(program, bounded=free)
+    checked: dict[str, Callable[..., tuple[np.ndarray, np.ndarray, int]]] = {}
+    exec(compile(without_second_branch(text), form, "exec"), checked)
+    run = checked[program.name]
+    for H, m in ((2, 20), (1, 8), (3, 0)):
+        q, k, v, bias = data(H, 70, m, 5, dtype)
+        parameter = 0.25 if PARAMETER[form] == "scale" else 3.7
+        args = [q, k, *([v] if values == "v" else []), *([bias] if form == "biased" else []), parameter]
+        out, lse, bad = run(*args)
+        want, want_lse, bound, lse_bound = reference(
+            form, q, k, v if values == "v" else k, parameter, bias, float(np.finfo(dtype).eps) / 2
+        )
+        assert bad == 0 and (abs(out - want) <= bound).all()
+        seen = np.isfinite(want_lse)
+        assert (abs(lse - np.where(seen, want_lse, 0))[seen] <= lse_bound[seen]).all()
+        assert np.isneginf(lse[~seen]).all()
+    q, k, v, bias = data(1, 70, 20, 5, dtype)
+    q[:, 40] *= 1e3  # one long query is enough for its block to keep the maximum
+    with pytest.raises(NameError, match="_absent"):
+        run(q, k, *([v] if values == "v" else []), *([bias] if form == "biased" else []), parameter)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("what", ["queries", "keys", "values", "bias", "tiny"])
+def test_what_norms_do_not_bound_keeps_the_maximum(what: str, dtype: type) -> None:
+    """Results are those of the program with a maximum, bit by bit, and finite."""
+    program, free = unbounded("biased")
+    q, k, v, bias = data(2, 70, 20, 5, dtype)
+    scale, huge = 0.25, float(np.finfo(dtype).max)
+    if what == "queries":
+        q *= 1e4
+    elif what == "keys":
+        k[:, 3] *= 1e4
+    elif what == "values":
+        v[:, 7] = -huge / 64
+    elif what == "bias":
+        bias[:, 5:] = -np.inf
+    else:  # squares of the keys are zero, inner products are not small
+        q, k, scale = np.full_like(q, huge**0.25), np.full_like(k, huge**-0.625), huge**0.4
+    space: dict[str, Callable[..., tuple[np.ndarray, np.ndarray, int]]] = {}
+    exec(compile(emit_numpy(program, bounded=free), "both", "exec"), space)
+    got, want = space[program.name](q, k, v, bias, scale), load(program)(q, k, v, bias, scale)
+    assert np.isfinite(got[0]).all() and got[2] == want[2] == 0
+    assert np.array_equal(got[0], want[0]) and np.array_equal(got[1], want[1])
+
+
+def test_a_bounded_program_of_another_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match="bounded program has other arguments"):
+        emit_numpy(unbounded("dot")[0], bounded=unbounded("biased")[1])
+
+
+def test_rows_of_ranges_keep_the_maximum() -> None:
+    """So no bit of a row depends on keys that it does not see."""
+    program, free = unbounded("dot")
+    q, k, v, _ = data(1, 70, 20, 5, np.float32)
+    low, high = np.zeros((1, 70), int), np.full((1, 70), 9)
+    space: dict[str, Callable[..., tuple[np.ndarray, np.ndarray, int]]] = {}
+    exec(compile(emit_numpy(program, bounded=free), "both", "exec"), space)
+    run = space[program.name]
+    k2 = k.copy()
+    k2[:, 9:] *= 1e5
+    first, second = (run(q, x, v, 0.25, _lo=low, _hi=high)[0] for x in (k, k2))
+    assert np.array_equal(first, second)
+
+
 def test_the_bound_would_catch_a_dropped_term() -> None:
     """The tolerance is not so wide that a kernel without its key norms passes."""
     q, k, _, bias = data(1, 6, 9, 5, np.float32)
