@@ -53,6 +53,13 @@ class Kernel:
         return -(-self.blocks // (self.part // self.block)) if self.part else 1
 
     @property
+    def rescalings(self) -> int:
+        """Blocks and merges that rescale a key's weight at most, where the order is not known."""
+        if self.sequential or not self.part:
+            return self.blocks
+        return min(self.blocks, self.part // self.block + self.parts)
+
+    @property
     def sum_is_positive(self) -> bool:
         """Whether the computed sum of weights is proven to be at least 1/2.
 
@@ -156,9 +163,7 @@ def arguments(
     narrow = (NARROW if stored else 0.0) if weight_error is None else weight_error
     if not 0 <= narrow < 0.5:
         raise ValueError(f"weight_error: got {weight_error}, allowed are numbers from 0 to below 1/2")
-    kernel = replace(
-        kernel, widths=widths, part=parted, score_depth=most, stored=stored, weight_error=narrow
-    )
+    kernel = replace(kernel, widths=widths, part=parted, score_depth=most, stored=stored, weight_error=narrow)
     return kernel, lead, found
 
 

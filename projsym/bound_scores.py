@@ -124,7 +124,7 @@ def _exponentials(score: Doubles, reach: Doubles, block: NDArray[np.intp], kerne
     parts the maximum is that of a part, and each merge from the key's own part on brings one more.
     """
     if not kernel.sequential:
-        return kernel.blocks
+        return kernel.rescalings
     first = np.flatnonzero(np.diff(block, prepend=-1))
     highest = np.maximum.reduceat(score + reach, first, axis=1)
     lowest = np.maximum.reduceat(score - reach, first, axis=1)

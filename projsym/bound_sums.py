@@ -31,16 +31,16 @@ class SumErrors:
 def sum_errors(rows: Rows, v: Doubles, place: NDArray[np.intp], kernel: Kernel) -> SumErrors:
     """Both sums' errors, v (keys, features), `place` the keys' places in the kernel's input.
 
-    In any order an addend goes through `depth` additions, ``blocks - 1`` rescalings and a product:
-    ``γ_{depth+blocks}`` times the sum of absolute values. In order (`sequential`) every addition and every
-    rescaling loses at most ``u`` of its computed result, which is the exact partial sum up to that γ. Parts
-    have sums of their own, which a merge multiplies and adds to the merged ones, rescaled.
+    In any order an addend goes through `depth` additions, fewer than `rescalings` of these and a product:
+    ``γ_{depth+rescalings}`` times the sum of absolute values. In order (`sequential`) every addition and
+    every rescaling loses at most ``u`` of its computed result, which is the exact partial sum up to that γ.
+    Parts have sums of their own, which a merge multiplies and adds to the merged ones, rescaled.
     """
     h = np.expm1(rows.delta)
     lost = (rows.weight * h).sum(1)
     kept = np.where(lost < 0.5, 1 - lost, 0.0)
     largest = rows.weight * (1 + h)
-    sums, size = kernel.gamma(kernel.depth + kernel.blocks), np.abs(v)
+    sums, size = kernel.gamma(kernel.depth + kernel.rescalings), np.abs(v)
     crude = sums * (largest @ size)
     if not kernel.sequential:
         return SumErrors(crude, np.full(len(lost), sums), kept)

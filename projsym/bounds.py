@@ -60,8 +60,8 @@ or without FMA; the output is the one sum over the other, by division or by the 
    it is. The arguments still telescope. A key of a part of ``b`` blocks, the last or ``p`` before the last,
    meets at most ``b - 1`` rescalings in its part, one factor of its own merge (not in the first part) and
    ``p`` of later ones, and as many additions of sums: with two blocks in a part at least, no more than the
-   number of all blocks, which steps 2 and 4 count in any order. In the known order the partial sums are
-   those of a part, then the merged ones.
+   number of all blocks, nor than ``b`` and the number of parts: steps 2 and 4 count the lesser in any order.
+   In the known order the partial sums are those of a part, then the merged ones.
 9. *Masks.* A hidden pair has weight 0, exactly, in the kernel as in the mean over the keys that are seen
    [I.10m]: it drops out of all sums above, and blocks that no row sees only make them shorter. A number that
    is added to a score is rounded as a key bias is, once by ``log2(e)``, then added.

@@ -21,7 +21,7 @@ from projsym.codegen.scalar_c import scalar, vector
 
 _SUMS = """\
 /* keys of a row of weights, in whole vectors */
-#define FEW_KEYS ((BLOCK_j + W - 1)/W*W)
+#define FEW_KEYS ((FEW_BLOCK + W - 1)/W*W)
 _Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
 /* lane l of the sum is the sum of the lanes of x[l] */
 #ifdef TRANSPOSE
@@ -196,9 +196,9 @@ class Few:
                 )
             first, last = "begin", "end"
             if plan.pairs.ranged:
-                first, last = "MOST(begin, seen.first/BLOCK_j*BLOCK_j)", "LEAST(end, seen.last)"
-            with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += BLOCK_j)"):
-                t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
+                first, last = "MOST(begin, seen.first/FEW_BLOCK*FEW_BLOCK)", "LEAST(end, seen.last)"
+            with t.block(f"for (long j0 = {first}; j0 < {last}; j0 += FEW_BLOCK)"):
+                t(f"const long nk = LEAST({last} - j0, FEW_BLOCK);")
                 for k in self.names.key_vectors:
                     self._stage(plan.vectors[k])
                 with t.block("for (long r = 0; r < nq; r++)"):
@@ -247,9 +247,7 @@ class Few:
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     f = self.plan.vectors[key].feature
-                    # Keys that a score has just read are in the cache: all of them, or the last ones.
-                    back = int(key in {row_key(self.plan, dot)[1] for dot in self.names.dots})
-                    sums = f"{back}, w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
+                    sums = f"w->sum_{name} + r*P_{f}, w->pair{self.plan.buffers[weight]} + r*FEW_KEYS"
                     text = f"WEIGHTED_SUM({sums}, vec_{key}, ld_{key}, P_{f}, from, to);"
                     if self.plan.vectors[key].storage:
                         direct = f"WEIGHTED_SUM_STORED({sums}, raw_{key}, a->ld_{key}, P_{f}, from, to);"

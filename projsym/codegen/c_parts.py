@@ -15,26 +15,38 @@ from projsym.codegen.c_bounded import FEWEST
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_text import Text
 from projsym.codegen.isa import ISAS
-from projsym.codegen.pass_tree import loops, part_loop
-from projsym.codegen.program import Add, Let, Loop, Program, Rescale, RunningMax, Sum
+from projsym.codegen.pass_tree import loops, pair_loop, part_loop
+from projsym.codegen.program import Add, Dot, Let, Loop, Program, Rescale, RunningMax, Sum
 from projsym.codegen.scalar_c import vector
+
+FEW_BLOCK = 16
+"""Keys that few queries take at once where sums are of the keys themselves: read a second time they must be
+in the first-level cache, which is also what the next keys stream through."""
+
+
+def reads_twice(program: Program) -> bool:
+    """Whether a weighted sum is one of the keys that scores are formed of."""
+    body = pair_loop(program).body
+    keys = {x for s in body if isinstance(s, Dot) for x in (s.left, s.right)}
+    return any(isinstance(s, Sum) and s.vector in keys for s in body)
 
 
 def parts_of(program: Program, dtype: str) -> dict[str, int]:
     """What an error bound has to know of a program in parts, as `projsym.runtime.manifest.Parts`.
 
-    A product is one of ``lanes*FEW_FEATURES`` sums, to which one row more than whole ones may come; these are
+    A product is one of ``lanes*FEW_SUMS`` sums, to which one row more than whole ones may come; these are
     added pairwise, then lanes, one by one at worst.
     """
     (rows,) = loops(program.body, "i")
     loop = part_loop(program)
     if loop is None or loop.block is None or rows.block is None:
         raise ValueError(f"{program.name}: no loop over parts of the keys")
-    features = [(isa.lanes(dtype), isa.registers // 2) for isa in ISAS]
+    features = [(isa.lanes(dtype), max(4, 128 // isa.bytes)) for isa in ISAS]
     return {
         "below": FEWEST * rows.block,
         "size": loop.block,
         "few": program.few,
+        "block": FEW_BLOCK if reads_twice(program) else 0,
         "stride": min(lanes * f for lanes, f in features),
         "rest": max(1 + f.bit_length() + lanes for lanes, f in features),
     }
@@ -52,7 +64,7 @@ class Parts:
             raise ValueError(f"{program.name}: no loop over parts of the keys")
         self.names, self.plan, self.name, self.text = names, names.plan, names.name, text
         self.merge = [s for s in loop.body if not isinstance(s, Loop)]
-        self.size, self.few = loop.block, program.few
+        self.size, self.few, self.twice = loop.block, program.few, reads_twice(program)
         sums = [s for s in self.plan.pairs.body if isinstance(s, Sum)]
         self.maxima = [s.name for s in self.plan.pairs.body if isinstance(s, RunningMax)]
         self.scalars = [*self.maxima, *(s.name for s in sums if s.vector is None)]
@@ -65,7 +77,15 @@ class Parts:
         """The sizes that decide about parts."""
         self.text(f"#define PART {self.size}")
         if self.few:
-            self.text(f"#define FEW {self.few}", "#define FEW_FEATURES (REGISTERS/2)")
+            self.text(
+                f"#define FEW {self.few}",
+                "#define FEW_FEATURES (REGISTERS/2)",
+                "#define FEW_SUMS (VECTOR_BYTES < 32 ? 8 : 4)",
+            )
+            if self.twice:
+                self.text(f"#define FEW_BLOCK (BLOCK_j < {FEW_BLOCK} ? BLOCK_j : {FEW_BLOCK})")
+            else:
+                self.text("#define FEW_BLOCK BLOCK_j")
 
     def room(self) -> str:
         """The C of how many numbers the states of a unit take, for `room` rows, whole vectors of them."""

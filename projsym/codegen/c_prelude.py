@@ -126,13 +126,9 @@ INLINE V EXP2_SMALL(V x) {{
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {{
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   {horner}
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << {mantissa}));  /* z ends in n, which is added to the exponent field */
-#endif
 }}
 
 {inner}/* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */

@@ -112,20 +112,20 @@ INLINE void PACK(T *to, const ELEMENT *from, long ld, const int D, const int B, 
 
 INNER_LANES = """\
 /* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
-   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+   row after another, since memory is read fastest in its order, each in FEW_SUMS partial sums */
 INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long rows) {
   V x[W];
   for (int l = 0; l < (int)W; l++) {
     const ELEMENT *at = k + LEAST(l, rows - 1)*ld;
-    V acc[FEW_FEATURES];
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    V acc[FEW_SUMS];
+    UNROLL for (int c = 0; c < FEW_SUMS; c++) acc[c] = (V){0};
     int a = 0;
-    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
-      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    for (; a + FEW_SUMS*(int)W <= P; a += FEW_SUMS*W)
+      UNROLL for (int c = 0; c < FEW_SUMS; c++)
         acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    UNROLL for (int c = 0; c < FEW_SUMS; c++)
       if (a + c*(int)W < P) acc[c] = FMA(READU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2)
+    UNROLL for (int s = FEW_SUMS/2; s; s /= 2)
       UNROLL for (int c = 0; c < s; c++) if ((c + s)*(int)W < P) acc[c] += acc[c + s];
     x[l] = acc[0];
   }
@@ -134,28 +134,26 @@ INLINE V INNER_LANES(const T *q, const ELEMENT *k, long ld, const int P, long ro
 """
 
 WEIGHTED = """\
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once; `back`:
-   from the last key to the first, for keys that were read just before, since those that the cache still has
-   are the last. Nothing is prefetched by hand: what reads a row needs as few loads as there can be, for the
-   next rows to be under way */
-INLINE void WEIGHTED_ROWS(const int C, const int back, T *sums, const T *weights, const ELEMENT *values,
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once. Nothing is
+   prefetched by hand: what reads a row needs as few loads as there can be, for the next rows to be on their
+   way */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const ELEMENT *values,
                           long ld, long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
-  for (long x = first; x < last; x++) {
-    const long j = back ? first + last - 1 - x : x;
+  for (long j = first; j < last; j++) {
     const V w = SET1(weights[j]);
     UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, READU(values + j*ld + c*W), acc[c]);
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM(const int back, T *sums, const T *weights, const ELEMENT *values, long ld,
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const ELEMENT *values, long ld,
                          const int P, long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS(FEW_FEATURES, back, sums + c*W, weights, values + c*W, ld, first, last);
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, first, last);
   if (whole < P/(int)W)
-    WEIGHTED_ROWS(P/W - whole, back, sums + whole*W, weights, values + whole*W, ld, first, last);
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, first, last);
 }
 """
 

@@ -31,12 +31,14 @@ class Parts:
     """What a C kernel does with few queries.
 
     below: with fewer queries than this, keys are in parts of `size`. few: up to so many queries each has sums
-    of its own; then a product of a score of d features goes through ``d/stride + rest`` additions at most.
+    of its own and takes `block` keys at once (0: a block as with more); then a product of a score of d
+    features goes through ``d/stride + rest`` additions at most.
     """
 
     below: int
     size: int
     few: int
+    block: int
     stride: int
     rest: int
 
@@ -97,6 +99,8 @@ class Entry:
         few = parts is not None and queries <= parts.few
         paired = narrow and not few and isa.multiplies_pairs()
         block = next(size for least, size in reversed(self.blocks[target]) if features > least or not least)
+        if parts and few:
+            block = min(block, parts.block or block)
         order: dict[str, Any] = {
             "block": block,
             "depth": min(block, keys) + -(-keys // block),
@@ -105,7 +109,9 @@ class Entry:
         if narrow:
             order["weight_error"] = 2.0**-8 if paired else 0.0
         if parts and few:
+            in_part, merged = -(-min(keys, parts.size) // block), -(-keys // parts.size)
             order |= {"sequential": False, "score_depth": -(-features // parts.stride) + parts.rest}
+            order |= {"part": parts.size, "depth": min(block, keys) + in_part + merged}
         elif parts and queries < parts.below:
             order |= {"part": parts.size}
         return order
