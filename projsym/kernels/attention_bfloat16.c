@@ -15,7 +15,7 @@
  *   c0[] = log2e*scale
  *   for h, parallel:
  *     for i in blocks of 48, parallel:
- *       for j in the row's range in blocks of 64:
+ *       for j in the row's range in blocks of 96:
  *         q_k[ij] = c0 * <q, k>
  *         s[ij] = q_k
  *         m_old, m = m, max(m, max_j s)
@@ -35,7 +35,7 @@
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   weights as bfloat16 where its products are added [IV.5]
- *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   keys in blocks of 96 (64 above 64 features, 48 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -47,7 +47,7 @@
  *   c0[] = log2e*scale
  *   for h, parallel:
  *     for i in blocks of 48, parallel:
- *       for j in blocks of 64:
+ *       for j in blocks of 96:
  *         q_k[ij] = c0 * <q, k>
  *         w0[ij] = exp2(q_k)
  *         w0_narrow[ij] = narrowed(w0)
@@ -62,7 +62,7 @@
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
  *   weights as bfloat16 where its products are added [IV.5]
- *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   keys in blocks of 96 (64 above 64 features, 48 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -76,7 +76,7 @@
  *   for h, parallel:
  *     for i in blocks of 48, parallel:
  *       for j in blocks of 768, parallel:
- *         for j in the row's range in blocks of 64:
+ *         for j in the row's range in blocks of 96:
  *           q_k[ij] = c0 * <q, k>
  *           s[ij] = q_k
  *           m_old, m = m, max(m, max_j s)
@@ -102,7 +102,7 @@
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   weights as bfloat16 where its products are added [IV.5]
- *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   keys in blocks of 96 (64 above 64 features, 48 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -278,7 +278,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -286,11 +286,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */
@@ -659,7 +655,7 @@ INLINE void CONTRACT_PAIRS(T *sums, const T *weights, const T *values, const int
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (WIDER(192) ? 24 : WIDER(96) ? 48 : 64)
+#define BLOCK_j (WIDER(96) ? 48 : WIDER(64) ? 64 : 96)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
@@ -699,8 +695,10 @@ INLINE void ASK(ahead *x) {
 #define PART 768
 #define FEW 3
 #define FEW_FEATURES (REGISTERS/2)
+#define FEW_SUMS (VECTOR_BYTES < 32 ? 8 : 4)
+#define FEW_BLOCK BLOCK_j
 /* keys of a row of weights, in whole vectors */
-#define FEW_KEYS ((BLOCK_j + W - 1)/W*W)
+#define FEW_KEYS ((FEW_BLOCK + W - 1)/W*W)
 _Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
 /* lane l of the sum is the sum of the lanes of x[l] */
 #ifdef TRANSPOSE
@@ -717,20 +715,21 @@ INLINE V SUMS_OF_LANES(V x[W]) {
 }
 #endif
 /* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
-   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+   row after another, since memory is read fastest in its order, each in FEW_SUMS partial sums */
 INLINE V INNER_LANES(const T *q, const T *k, long ld, const int P, long rows) {
   V x[W];
   for (int l = 0; l < (int)W; l++) {
     const T *at = k + LEAST(l, rows - 1)*ld;
-    V acc[FEW_FEATURES];
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    V acc[FEW_SUMS];
+    UNROLL for (int c = 0; c < FEW_SUMS; c++) acc[c] = (V){0};
     int a = 0;
-    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
-      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    for (; a + FEW_SUMS*(int)W <= P; a += FEW_SUMS*W)
+      UNROLL for (int c = 0; c < FEW_SUMS; c++)
         acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    UNROLL for (int c = 0; c < FEW_SUMS; c++)
       if (a + c*(int)W < P) acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    UNROLL for (int s = FEW_SUMS/2; s; s /= 2)
+      UNROLL for (int c = 0; c < s; c++) if ((c + s)*(int)W < P) acc[c] += acc[c + s];
     x[l] = acc[0];
   }
   return SUMS_OF_LANES(x);
@@ -766,67 +765,67 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
-                          long first, long last) {
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once. Nothing is
+   prefetched by hand: what reads a row needs as few loads as there can be, for the next rows to be on their
+   way */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values,
+                          long ld, long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
   for (long j = first; j < last; j++) {
     const V w = SET1(weights[j]);
-    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
     UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, LOADU(values + j*ld + c*W), acc[c]);
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld, const int P, const void *next,
-                         long first, long last) {
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld,
+                         const int P, long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, first, last);
   if (whole < P/(int)W)
-    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
-                  last);
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, first, last);
 }
 /* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
-   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+   row after another, since memory is read fastest in its order, each in FEW_SUMS partial sums */
 INLINE V INNER_LANES_STORED(const T *q, const S *k, long ld, const int P, long rows) {
   V x[W];
   for (int l = 0; l < (int)W; l++) {
     const S *at = k + LEAST(l, rows - 1)*ld;
-    V acc[FEW_FEATURES];
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    V acc[FEW_SUMS];
+    UNROLL for (int c = 0; c < FEW_SUMS; c++) acc[c] = (V){0};
     int a = 0;
-    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
-      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    for (; a + FEW_SUMS*(int)W <= P; a += FEW_SUMS*W)
+      UNROLL for (int c = 0; c < FEW_SUMS; c++)
         acc[c] = FMA(WIDEU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    UNROLL for (int c = 0; c < FEW_SUMS; c++)
       if (a + c*(int)W < P) acc[c] = FMA(WIDEU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    UNROLL for (int s = FEW_SUMS/2; s; s /= 2)
+      UNROLL for (int c = 0; c < s; c++) if ((c + s)*(int)W < P) acc[c] += acc[c + s];
     x[l] = acc[0];
   }
   return SUMS_OF_LANES(x);
 }
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS_STORED(const int C, T *sums, const T *weights, const S *values, long ld, const char *next,
-                          long first, long last) {
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once. Nothing is
+   prefetched by hand: what reads a row needs as few loads as there can be, for the next rows to be on their
+   way */
+INLINE void WEIGHTED_ROWS_STORED(const int C, T *sums, const T *weights, const S *values,
+                          long ld, long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
   for (long j = first; j < last; j++) {
     const V w = SET1(weights[j]);
-    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
     UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, WIDEU(values + j*ld + c*W), acc[c]);
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM_STORED(T *sums, const T *weights, const S *values, long ld, const int P, const void *next,
-                         long first, long last) {
+INLINE void WEIGHTED_SUM_STORED(T *sums, const T *weights, const S *values, long ld,
+                         const int P, long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS_STORED(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+    WEIGHTED_ROWS_STORED(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, first, last);
   if (whole < P/(int)W)
-    WEIGHTED_ROWS_STORED(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
-                  last);
+    WEIGHTED_ROWS_STORED(P/W - whole, sums + whole*W, weights, values + whole*W, ld, first, last);
 }
 
 typedef struct {
@@ -1147,9 +1146,8 @@ static void attention_few(const attention_args *a, attention_work *w, long h, lo
   const S *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   STAGE_STORED(w->row_of_q_k, vec_q, a->ld_q, D_d, P_d, nq, nq);
   for (long x = 0; x < nq*P_d; x++) w->row_of_q_k[x] *= (T)a->par_c0;
-  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
-    const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
-    const void *next = j0 + BLOCK_j < end ? a->in_k + a->at_k[h] + (j0 + BLOCK_j)*a->ld_k : NULL;
+  for (long j0 = MOST(begin, seen.first/FEW_BLOCK*FEW_BLOCK); j0 < LEAST(end, seen.last); j0 += FEW_BLOCK) {
+    const long nk = LEAST(LEAST(end, seen.last) - j0, FEW_BLOCK);
     const S *raw_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     const T *vec_k = w->stage_k;
     const long ld_k = P_d;
@@ -1175,9 +1173,8 @@ static void attention_few(const attention_args *a, attention_work *w, long h, lo
         }
       }
       attention_few2(a, w, h, i0, j0, from, to, r);
-      if (D_dv % W) WEIGHTED_SUM(w->sum_s1 + r*P_dv, w->pair0 + r*FEW_KEYS, vec_v, ld_v, P_dv, next, from,
-          to); else WEIGHTED_SUM_STORED(w->sum_s1 + r*P_dv, w->pair0 + r*FEW_KEYS, raw_v, a->ld_v, P_dv, next,
-          from, to);
+      if (D_dv % W) WEIGHTED_SUM(w->sum_s1 + r*P_dv, w->pair0 + r*FEW_KEYS, vec_v, ld_v, P_dv, from, to); else
+          WEIGHTED_SUM_STORED(w->sum_s1 + r*P_dv, w->pair0 + r*FEW_KEYS, raw_v, a->ld_v, P_dv, from, to);
     }
   }
 }

@@ -18,7 +18,7 @@
  *       c0[] = log2e*scale
  *       for h, parallel:
  *         for i in blocks of 48, parallel:
- *           for j in blocks of 64:
+ *           for j in blocks of 96:
  *             q_x[ij] = c0 * <q, x>
  *             s[ij] = q_x
  *             m_old, m = m, max(m, max_j s)
@@ -36,7 +36,7 @@
  *   running maximum of the scores                [I.2, IV.1]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 64 (48 above 96 features, 24 above 192 features) [IV.1]
+ *   keys in blocks of 96 (64 above 64 features, 48 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -211,7 +211,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -219,11 +219,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */
@@ -375,7 +371,7 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (WIDER(192) ? 24 : WIDER(96) ? 48 : 64)
+#define BLOCK_j (WIDER(96) ? 48 : WIDER(64) ? 64 : 96)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");

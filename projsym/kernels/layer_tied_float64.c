@@ -38,7 +38,7 @@
  *   running maximum of the scores                [I.2, IV.1]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 64 (48 above 48 features, 24 above 96 features) [IV.1]
+ *   keys in blocks of 64 (48 above 64 features, 24 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -215,7 +215,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
   p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
@@ -228,11 +228,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
   p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 52));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */
@@ -384,7 +380,7 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (WIDER(96) ? 24 : WIDER(48) ? 48 : 64)
+#define BLOCK_j (WIDER(96) ? 24 : WIDER(64) ? 48 : 64)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");

@@ -226,7 +226,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
   p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
@@ -239,11 +239,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
   p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 52));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */

@@ -30,7 +30,7 @@
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
- *   keys in blocks of 64 (48 above 48 features, 24 above 96 features) [IV.1]
+ *   keys in blocks of 64 (48 above 64 features, 24 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -53,7 +53,7 @@
  *   exp as a power of two                        [IV.4b]
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
- *   keys in blocks of 64 (48 above 48 features, 24 above 96 features) [IV.1]
+ *   keys in blocks of 64 (48 above 64 features, 24 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -88,7 +88,7 @@
  *   scale folded into the query                  [bilinearity]
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
- *   keys in blocks of 64 (48 above 48 features, 24 above 96 features) [IV.1]
+ *   keys in blocks of 64 (48 above 64 features, 24 above 96 features) [IV.1]
  *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads and queries in parallel                [independence of rows]
@@ -266,7 +266,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.e80ee9129ad2ep-32);
   p = FMA(p, f, SET1((T)0x1.e6119fff90ddfp-28));
   p = FMA(p, f, SET1((T)0x1.b5260d9e56156p-24));
@@ -279,11 +279,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdff82c59cp-3));
   p = FMA(p, f, SET1((T)0x1.62e42fefa39efp-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 52));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */
@@ -435,7 +431,7 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
-#define BLOCK_j (WIDER(96) ? 24 : WIDER(48) ? 48 : 64)
+#define BLOCK_j (WIDER(96) ? 24 : WIDER(64) ? 48 : 64)
 #endif
 #define STAGED (BLOCK_j > TILE_KEYS ? BLOCK_j : TILE_KEYS)
 _Static_assert(BLOCK_i % W == 0, "a block of queries must be whole vectors");
@@ -475,8 +471,10 @@ INLINE void ASK(ahead *x) {
 #define PART 768
 #define FEW 2
 #define FEW_FEATURES (REGISTERS/2)
+#define FEW_SUMS (VECTOR_BYTES < 32 ? 8 : 4)
+#define FEW_BLOCK (BLOCK_j < 16 ? BLOCK_j : 16)
 /* keys of a row of weights, in whole vectors */
-#define FEW_KEYS ((BLOCK_j + W - 1)/W*W)
+#define FEW_KEYS ((FEW_BLOCK + W - 1)/W*W)
 _Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
 /* lane l of the sum is the sum of the lanes of x[l] */
 #ifdef TRANSPOSE
@@ -493,20 +491,21 @@ INLINE V SUMS_OF_LANES(V x[W]) {
 }
 #endif
 /* the inner products of a row of P features with W rows, of which those from `rows` on repeat the last; one
-   row after another, since memory is read fastest in its order, each in FEW_FEATURES partial sums */
+   row after another, since memory is read fastest in its order, each in FEW_SUMS partial sums */
 INLINE V INNER_LANES(const T *q, const T *k, long ld, const int P, long rows) {
   V x[W];
   for (int l = 0; l < (int)W; l++) {
     const T *at = k + LEAST(l, rows - 1)*ld;
-    V acc[FEW_FEATURES];
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++) acc[c] = (V){0};
+    V acc[FEW_SUMS];
+    UNROLL for (int c = 0; c < FEW_SUMS; c++) acc[c] = (V){0};
     int a = 0;
-    for (; a + FEW_FEATURES*(int)W <= P; a += FEW_FEATURES*W)
-      UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    for (; a + FEW_SUMS*(int)W <= P; a += FEW_SUMS*W)
+      UNROLL for (int c = 0; c < FEW_SUMS; c++)
         acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int c = 0; c < FEW_FEATURES; c++)
+    UNROLL for (int c = 0; c < FEW_SUMS; c++)
       if (a + c*(int)W < P) acc[c] = FMA(LOADU(at + a + c*W), LOAD(q + a + c*W), acc[c]);
-    UNROLL for (int s = FEW_FEATURES/2; s; s /= 2) UNROLL for (int c = 0; c < s; c++) acc[c] += acc[c + s];
+    UNROLL for (int s = FEW_SUMS/2; s; s /= 2)
+      UNROLL for (int c = 0; c < s; c++) if ((c + s)*(int)W < P) acc[c] += acc[c + s];
     x[l] = acc[0];
   }
   return SUMS_OF_LANES(x);
@@ -542,27 +541,26 @@ INLINE T TOTAL(V x) {
   return x[0];
 }
 #endif
-#define AHEAD 2  /* lines of the next keys asked for with each row: while sums are formed memory would rest */
-/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once */
-INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values, long ld, const char *next,
-                          long first, long last) {
+/* sums[feature] += weights[key] * values[key][feature], a block of keys on its own and added once. Nothing is
+   prefetched by hand: what reads a row needs as few loads as there can be, for the next rows to be on their
+   way */
+INLINE void WEIGHTED_ROWS(const int C, T *sums, const T *weights, const T *values,
+                          long ld, long first, long last) {
   V acc[FEW_FEATURES];
   UNROLL for (int c = 0; c < C; c++) acc[c] = (V){0};
   for (long j = first; j < last; j++) {
     const V w = SET1(weights[j]);
-    if (next) UNROLL for (int b = 0; b < AHEAD; b++) __builtin_prefetch(next + (j*AHEAD + b)*LINE);
     UNROLL for (int c = 0; c < C; c++) acc[c] = FMA(w, LOADU(values + j*ld + c*W), acc[c]);
   }
   UNROLL for (int c = 0; c < C; c++) STORE(sums + c*W, LOAD(sums + c*W) + acc[c]);
 }
-INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld, const int P, const void *next,
-                         long first, long last) {
+INLINE void WEIGHTED_SUM(T *sums, const T *weights, const T *values, long ld,
+                         const int P, long first, long last) {
   const int whole = P/W/FEW_FEATURES*FEW_FEATURES;
   for (int c = 0; c < whole; c += FEW_FEATURES)
-    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, c ? NULL : next, first, last);
+    WEIGHTED_ROWS(FEW_FEATURES, sums + c*W, weights, values + c*W, ld, first, last);
   if (whole < P/(int)W)
-    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, whole ? NULL : next, first,
-                  last);
+    WEIGHTED_ROWS(P/W - whole, sums + whole*W, weights, values + whole*W, ld, first, last);
 }
 
 typedef struct {
@@ -842,9 +840,8 @@ static void project_dot_few(const project_dot_args *a, project_dot_work *w, long
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   STAGE(w->row_of_q_k, vec_q, a->ld_q, D_d, P_d, nq, nq);
   for (long x = 0; x < nq*P_d; x++) w->row_of_q_k[x] *= (T)a->par_c0;
-  for (long j0 = MOST(begin, seen.first/BLOCK_j*BLOCK_j); j0 < LEAST(end, seen.last); j0 += BLOCK_j) {
-    const long nk = LEAST(LEAST(end, seen.last) - j0, BLOCK_j);
-    const T *next = j0 + BLOCK_j < end ? a->in_k + a->at_k[h] + (j0 + BLOCK_j)*a->ld_k : NULL;
+  for (long j0 = MOST(begin, seen.first/FEW_BLOCK*FEW_BLOCK); j0 < LEAST(end, seen.last); j0 += FEW_BLOCK) {
+    const long nk = LEAST(LEAST(end, seen.last) - j0, FEW_BLOCK);
     const T *vec_k = a->in_k + a->at_k[h] + j0*a->ld_k;
     long ld_k = a->ld_k;
     if (D_d % W) {
@@ -867,7 +864,7 @@ static void project_dot_few(const project_dot_args *a, project_dot_work *w, long
         }
       }
       project_dot_few2(a, w, h, i0, j0, from, to, r);
-      WEIGHTED_SUM(w->sum_s1 + r*P_d, w->pair0 + r*FEW_KEYS, vec_k, ld_k, P_d, next, from, to);
+      WEIGHTED_SUM(w->sum_s1 + r*P_d, w->pair0 + r*FEW_KEYS, vec_k, ld_k, P_d, from, to);
     }
   }
 }

@@ -219,7 +219,7 @@ INLINE V EXP2_SMALL(V x) {
 
 /* the same for numbers of magnitude at most 100 */
 INLINE V EXP2_NEAR(V x) {
-  V z = x + MAGIC, n = z - MAGIC, f = x - n;
+  V z = x + MAGIC, f = x - (z - MAGIC);
   V p = SET1((T)0x1.416b600000000p-13);
   p = FMA(p, f, SET1((T)0x1.5f082e0000000p-10));
   p = FMA(p, f, SET1((T)0x1.3b2de00000000p-7));
@@ -227,11 +227,7 @@ INLINE V EXP2_NEAR(V x) {
   p = FMA(p, f, SET1((T)0x1.ebfbdc0000000p-3));
   p = FMA(p, f, SET1((T)0x1.62e4300000000p-1));
   p = FMA(p, f, SET1((T)0x1.0000000000000p+0));
-#ifdef SCALE
-  return SCALE(p, n);
-#else
   return (V)((VI)p + ((VI)z << 23));  /* z ends in n, which is added to the exponent field */
-#endif
 }
 
 /* the inner product in double, in eight partial sums */
