@@ -18,6 +18,12 @@ PRELUDE = """\
 #define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
 /* rows still to be asked for: `each` with a tile of keys */
 typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+/* `rows` rows of `bytes` for so many tiles; of rows that follow one another, one piece with a tile */
+INLINE ahead ROWS_AHEAD(const void *at, long rows, long step, long bytes, long tiles) {
+  if (step != bytes) return (ahead){at, rows, (rows + tiles - 1)/tiles, step, bytes};
+  const long piece = MOST(1, (rows*bytes + tiles*LINE - 1)/(tiles*LINE))*LINE;
+  return (ahead){at, (rows*bytes + piece - 1)/piece, 1, piece, piece};
+}
 INLINE void ASK(ahead *x) {
   for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
     for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
@@ -65,8 +71,8 @@ class Ahead:
         with self.text.block(f"if ({when})"):
             self.text(
                 f"const long rows = {end} - {first};",
-                f"w->next[{slot}] = (ahead){{(const char *)(a->in_{x.name} + {row}), rows, "
-                f"(rows + tiles - 1)/tiles, a->ld_{x.name}*{size}, D_{x.feature}*{size}}};",
+                f"w->next[{slot}] = ROWS_AHEAD(a->in_{x.name} + {row}, rows, a->ld_{x.name}*{size}, "
+                f"D_{x.feature}*{size}, tiles);",
             )
         self.text(f"else w->next[{slot}].rows = 0;")
 

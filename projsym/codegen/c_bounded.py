@@ -53,19 +53,27 @@ class Bounded:
         return a, b
 
     def measure(self) -> None:
-        """In the driver, in a parallel region: the magnitudes of every head."""
+        """In the driver, in a parallel region: the magnitudes of every head, unless threads do it."""
+        self.text("#pragma omp for schedule(static)")
+        with self.text.block("for (long h = 0; h < (most && !own ? H : 0); h++)"):
+            self._measure_head()
+
+    def measure_own(self) -> None:
+        """In the driver, before a block of queries: the magnitudes of a head that one thread has all of."""
+        with self.text.block("if (most && own && !i0)"):
+            self._measure_head()
+
+    def _measure_head(self) -> None:
         t, vectors = self.text, self.plan.vectors
         norm, largest = self.names.reader("LARGEST_NORM"), self.names.reader("LARGEST")
-        t("#pragma omp for schedule(static)")
-        with t.block("for (long h = 0; h < (most ? H : 0); h++)"):
-            t(f"double *to = most + h*{len(self.entries)};")
-            for n, k in enumerate(self.keys):
-                t(f"to[{n}] = {norm}(in_{k} + at_{k}[h], ld_{k}, D_{vectors[k].feature}, m);")
-            for n, s in enumerate(self.scalars, len(self.keys)):
-                at = f"in_{s} + at_{s}[h]" if str(s) in self.plan.scalars else f"key_{s} + h*m"
-                t(f"to[{n}] = LARGEST({at}, 0, m, 1);")
-            for n, v in enumerate(dict.fromkeys(self.values), len(self.keys) + len(self.scalars)):
-                t(f"to[{n}] = {largest}(in_{v} + at_{v}[h], ld_{v}, D_{vectors[v].feature}, m);")
+        t(f"double *to = most + h*{len(self.entries)};")
+        for n, k in enumerate(self.keys):
+            t(f"to[{n}] = {norm}(in_{k} + at_{k}[h], ld_{k}, D_{vectors[k].feature}, m);")
+        for n, s in enumerate(self.scalars, len(self.keys)):
+            at = f"in_{s} + at_{s}[h]" if str(s) in self.plan.scalars else f"key_{s} + h*m"
+            t(f"to[{n}] = LARGEST({at}, 0, m, 1);")
+        for n, v in enumerate(dict.fromkeys(self.values), len(self.keys) + len(self.scalars)):
+            t(f"to[{n}] = {largest}(in_{v} + at_{v}[h], ld_{v}, D_{vectors[v].feature}, m);")
 
     def choice(self) -> None:
         """The function of a block of queries that calls the right one of the two."""

@@ -10,6 +10,10 @@ from projsym.codegen.c_text import Text
 from projsym.codegen.program import Dot, Let
 from projsym.codegen.scalar_c import scalar
 
+OWN = 16
+"""Heads for each thread from which a thread takes whole heads, and measures them when it comes to them: their
+keys are then read from memory once."""
+
 
 class Driver:
     """Prints the external function."""
@@ -61,6 +65,8 @@ class Driver:
                 )
             t(f"const {self.name}_args args = {{{', '.join(f'.{x} = {x}' for x in fields)}}};")
             t("if (threads < 1) threads = 1;")
+            if self.bounded:
+                t(f"const int own = H >= {OWN}L*threads;")
             if self.parts:
                 self.parts.sizes()
             self.work()
@@ -106,12 +112,18 @@ class Driver:
         """Blocks of queries, each with all keys."""
         t = self.text
         if across:
-            share = "schedule(dynamic, 1 + H*((n + BLOCK_i - 1)/BLOCK_i)/(32*threads))"
+            blocks = "(n + BLOCK_i - 1)/BLOCK_i"
+            size = f"1 + H*({blocks})/(32*threads)"
+            if self.bounded:
+                size = f"own ? (1 + H/(32*threads))*({blocks}) : {size}"
+            share = f"schedule(dynamic, {size})"
             t(f"#pragma omp for{' collapse(2)' if down else ''} {share}")
         t("for (long h = 0; h < H; h++)")
         if down and not across:
             t("#pragma omp for schedule(dynamic, 1)")
         with t.block("  for (long i0 = 0; i0 < n; i0 += BLOCK_i) if (w)"):
+            if self.bounded:
+                self.bounded.measure_own()
             t(f"{self.name}_ahead(&args, w, H, h, i0);", f"bad += {self.name}_rows(&args, w, h, i0);")
 
     def keys(self, across: bool) -> None:

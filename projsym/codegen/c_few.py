@@ -23,20 +23,6 @@ _SUMS = """\
 /* keys of a row of weights, in whole vectors */
 #define FEW_KEYS ((FEW_BLOCK + W - 1)/W*W)
 _Static_assert(FEW*FEW_KEYS <= BLOCK_i*BLOCK_j, "the weights of few queries fit where those of a block do");
-/* lane l of the sum is the sum of the lanes of x[l] */
-#ifdef TRANSPOSE
-#define FOLD(s) UNROLL for (int i = 0; i < W; i += 2*s) { \\
-    const V a = x[i], b = x[i + s]; \\
-    x[i] = __builtin_shufflevector(a, b, LOW_##s) + __builtin_shufflevector(a, b, HIGH_##s); \\
-  }
-INLINE V SUMS_OF_LANES(V x[W]) { EACH_SWAP(FOLD) return x[0]; }
-#else
-INLINE V SUMS_OF_LANES(V x[W]) {
-  V s = {0};
-  for (int i = 0; i < W; i++) for (int l = 0; l < W; l++) s[i] += x[i][l];
-  return s;
-}
-#endif
 """
 
 _LANES = """\

@@ -45,6 +45,8 @@ class Pairs:
         self.small = plan.small(bounded)
         self.given = {symbol(x.name) for x in plan.scalars.values() if x.axes == "ij"}
         self.ranged = plan.pairs.ranged
+        chunks = any(isinstance(s, Sum) and s.over == "i" for s in plan.pairs.body)
+        self.begins = "0" if chunks else "j0 == first"  # whether a block of keys is its row's first one
         self.weights = {s.weight for s in plan.pairs.body if isinstance(s, Sum)} if self.ranged else set()
 
     def symbol(self, s: sp.Symbol) -> str:
@@ -201,7 +203,7 @@ class Pairs:
                 case Sum(name=name, weight=weight, vector=key):
                     assert key is not None
                     x, buffer = self.plan.vectors[key], self.plan.buffers[weight]
-                    rest = f"P_{x.feature}, BLOCK_i, nq, nk);"
+                    rest = f"P_{x.feature}, BLOCK_i, nq, nk, {self.begins});"
                     plain = f"CONTRACT(w->sum_{name}, w->pair{buffer}, vec_{key}, {rest}"
                     if not x.storage:
                         t(plain)

@@ -175,8 +175,10 @@ class Parts:
         t("#pragma omp for collapse(3) schedule(dynamic, 1 + H*blocks*parts/(32*threads))")
         t("for (long h = 0; h < H; h++) for (long b = 0; b < blocks; b++) for (long p = 0; p < parts; p++)")
         with t.block("  if (w && ready)"):
+            t(f"{n}_enter(&args, w, h, b*BLOCK_i);")
+            if self.few:
+                t(f"if (n <= FEW) {n}_clear(w, n);")
             t(
-                f"{n}_enter(&args, w, h, b*BLOCK_i);",
                 f"{sweep}(&args, w, h, b*BLOCK_i, p*PART, parts > 1 ? LEAST(m, (p + 1)*PART) : m);",
                 "T *to = kept ? kept + ((h*blocks + b)*parts + p)*size : NULL;",
                 f"if (to) {n}_keep(w, to, LEAST(n - b*BLOCK_i, BLOCK_i), room);",

@@ -138,6 +138,32 @@ INLINE long MOST(long a, long b) {{ return a > b ? a : b; }}
 INLINE long LEAST(long a, long b) {{ return a < b ? a : b; }}
 INLINE double SMIN(double a, double b) {{ return a < b ? a : b; }}
 
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) {{ \\
+    const V a = x[i], b = x[i | s]; \\
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \\
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \\
+  }}
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) {{ EACH_SWAP(SWAP) }}
+#endif
+#endif
+/* lane l of the sum is the sum of the lanes of x[l] */
+#ifdef TRANSPOSE
+#define FOLD(s) UNROLL for (int i = 0; i < W; i += 2*s) {{ \\
+    const V a = x[i], b = x[i + s]; \\
+    x[i] = __builtin_shufflevector(a, b, LOW_##s) + __builtin_shufflevector(a, b, HIGH_##s); \\
+  }}
+INLINE V SUMS_OF_LANES(V x[W]) {{ EACH_SWAP(FOLD) return x[0]; }}
+#else
+INLINE V SUMS_OF_LANES(V x[W]) {{
+  V s = {{0}};
+  for (int i = 0; i < W; i++) for (int l = 0; l < W; l++) s[i] += x[i][l];
+  return s;
+}}
+#endif
 {largest}
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
 INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long lr, long lt,
@@ -170,16 +196,4 @@ INLINE long SHARE(long vectors, long fit) {{
       case 1: TILE##_1(__VA_ARGS__, v); break; \\
     }} \\
   }}
-{stage}/* x[i][l] = x[l][i] */
-#ifdef __has_builtin
-#if __has_builtin(__builtin_shufflevector)
-#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) {{ \\
-    const V a = x[i], b = x[i | s]; \\
-    x[i] = __builtin_shufflevector(a, b, LOW_##s); \\
-    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \\
-  }}
-#define TRANSPOSE SHUFFLE
-INLINE void SHUFFLE(V x[W]) {{ EACH_SWAP(SWAP) }}
-#endif
-#endif
-{pack}"""
+{stage}{pack}"""

@@ -15,32 +15,33 @@ import re
 
 CONTRACT = """\
 /* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
-   block of keys is summed on its own and added once, which is what the error bound counts */
+   block of keys is summed on its own and added once, which is what the error bound counts; the `first` one
+   takes the place of what there was */
 INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
-                          const int B, long keys) {
+                          const int B, long keys, const int first) {
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, weights, 1, B, values, P, keys);
   UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+    STORE(sums + r*P + c*W, first ? acc[r*C + c] : LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
 /* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
    full is computed as half a tile */
 INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                           long rows, long keys) {
+                           long rows, long keys, const int first) {
   long r = 0;
   for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
-    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
-  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys, first);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys, first);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
-                     long keys) {
+                     long keys, const int first) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
   int c = 0;
   for (; c < (chunks - 1)*wide; c += wide)
-    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
-  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
 }
 """
 

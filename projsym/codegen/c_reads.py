@@ -38,6 +38,25 @@ INLINE S NARROW(T x) {
 
 INNER = """\
 /* the inner product in double, in eight partial sums */
+typedef double DV __attribute__((vector_size(VECTOR_BYTES)));
+enum { WD = VECTOR_BYTES/sizeof(double) };
+typedef T DU __attribute__((vector_size(VECTOR_BYTES/sizeof(double)*sizeof(T)), aligned(sizeof(T)), \
+may_alias));
+INLINE DV DOUBLES(const T *p) { return __builtin_convertvector(*(const DU *)p, DV); }
+INLINE double INNER(const T *a, const T *b, long n) {
+  DV x[8/WD];
+  double s[8], rest = 0;
+  long i = 0;
+  UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] = (DV){0};
+  for (; i + 8 <= n; i += 8)
+    UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] += DOUBLES(a + i + l*WD)*DOUBLES(b + i + l*WD);
+  for (; i < n; i++) rest += (double)a[i]*(double)b[i];
+  memcpy(s, x, sizeof s);
+  return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
+}
+"""
+
+INNER_STORED = """\
 INLINE double INNER(const ELEMENT *a, const ELEMENT *b, long n) {
   double s[8] = {0}, rest = 0;
   long i = 0;
@@ -66,17 +85,22 @@ INLINE double LARGEST(const ELEMENT *x, long ld, long D, long rows) {
 }
 /* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const ELEMENT *x, long ld, const int D, long rows) {
-  double most = 0, doubt = 0;
-  for (long r = 0; r < rows; r++, x += ld) {
-    V s = {0};
-    T rest = 0;
-    int a = 0;
-    for (; a + (int)W <= D; a += W) { V y = READU(x + a); s = FMA(y, y, s); }
-    for (; a < D; a++) rest += READ(x[a])*READ(x[a]);
-    for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most), doubt += rest - rest;
+  V most = {0}, odd = {0};
+  double largest = 0, doubt = 0;
+  for (long r = 0; r < rows; r += W) {
+    V s[W], rest = {0};
+    for (int i = 0; i < (int)W; i++) {
+      const ELEMENT *row = x + LEAST(r + i, rows - 1)*ld;
+      int a = 0;
+      s[i] = (V){0};
+      for (; a + (int)W <= D; a += W) { V y = READU(row + a); s[i] = FMA(y, y, s[i]); }
+      for (; a < D; a++) rest[i] += READ(row[a])*READ(row[a]);
+    }
+    const V squares = SUMS_OF_LANES(s) + rest;
+    most = MAX(squares, most), odd += squares - squares;
   }
-  return sqrt(most + D*(double)NORMAL) + doubt;
+  for (int l = 0; l < (int)W; l++) largest = SMAX(most[l], largest), doubt += odd[l];
+  return sqrt(largest + D*(double)NORMAL) + doubt;
 }
 """
 
@@ -172,5 +196,5 @@ def stored(text: str) -> str:
     return text.replace("ROW(", "WIDE_ROW(")
 
 
-STORED = WIDENING + "".join(map(stored, (INNER, LARGEST, STAGE, PACK)))
+STORED = WIDENING + "".join(map(stored, (INNER_STORED, LARGEST, STAGE, PACK)))
 """What a kernel with stored vectors has besides the prelude."""

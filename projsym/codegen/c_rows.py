@@ -29,6 +29,7 @@ class Rows:
         prefix: of the names of its three steps, by default that of the function.
         """
         own = prefix or function
+        self.clear(own)
         self.enter_block(own)
         self.sweep_block(pairs, own)
         self.leave_block(own)
@@ -57,15 +58,23 @@ class Rows:
         head = f"ONCE void {own}_enter(const {self.name}_args *a, {self.name}_work *w, long h, long i0)"
         with t.block(head):
             self._open()
-            self.empty()
+            self.empty(vectors=False)
             for top in (s for s in plan.pairs.body if isinstance(s, RunningMax)):
                 t(f"for (long r = 0; r < BLOCK_i; r++) w->row_{top.name}[r] = LOWEST;")
             if plan.before or self.names.row_values:
                 self.rows_before()
 
-    def empty(self) -> None:
+    def clear(self, own: str) -> None:
+        """Sums of vectors at 0, for what does not begin with a block of keys that sets them."""
+        with self.text.block(f"static void {own}_clear({self.name}_work *w, long nq)"):
+            self.empty(numbers=False)
+            self.text("(void)w, (void)nq;")
+
+    def empty(self, numbers: bool = True, vectors: bool = True) -> None:
         """Sums over keys at 0, those of vectors as far as there are queries."""
         for total in self.names.sums.values():
+            if not (vectors if total.vector else numbers):
+                continue
             where = f"w->{'sum' if total.vector else 'row'}_{total.name}"
             size = f"sizeof {where}"
             if total.vector:
@@ -85,7 +94,7 @@ class Rows:
             for dot in self.names.dots:
                 self.pack(dot)
             first, last = self.ends("begin", "end")
-            t(f"const long first = {first};")
+            t(f"const long first = {first};", f"if (first >= {last}) {own}_clear(w, nq);")
             with t.block(f"for (long j0 = first; j0 < {last}; j0 += BLOCK_j)"):
                 t(f"const long nk = LEAST({last} - j0, BLOCK_j);")
                 if plan.pairs.ranged:
