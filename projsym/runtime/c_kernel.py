@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from projsym.errors import CompilerError
-from projsym.runtime import cache, compiler, tuned
+from projsym.runtime import cache, compiler, isa, tuned
 from projsym.runtime.layout import Array, Ranges
 from projsym.runtime.manifest import Entry
 from projsym.runtime.plan import Plan, Result
@@ -32,13 +33,20 @@ class CKernel:
         tools: compiler.Compiler | None = None,
     ) -> None:
         self.entry, self.dtype, self.sizes = entry, dtype, dict(sizes)
+        self._half: Any = None
         macros = tuple(f"-DD_{name}={size}" for name, size in sorted(sizes.items()))
         computed = "float32" if dtype == BFLOAT16 else dtype
+        narrow = isa.narrower() if tiles is None and dtype == computed and _forward(entry) else None
+        own = tuned.macros(entry, computed, max(sizes.values()), narrow) if narrow else ()
+        self._narrow = (*macros, *own, *isa.without()) if narrow else ()
         macros += tuned.macros(entry, computed, max(sizes.values())) if tiles is None else tiles
         tag = "-".join([entry.name, dtype, *(f"{n}{s}" for n, s in sorted(sizes.items()))])
         source = entry.source(f"c/{dtype}")
-        library = _open(source, tag, macros, tools or compiler.find())
+        tools = tools or compiler.find()
+        library = _open(source, tag, macros, tools)
         self._function = getattr(library, entry.name)
+        self._source, self._tag, self._tools = source, tag, tools
+        self._lanes = 8 if computed == "float64" else 16
 
     def plan(
         self,
@@ -48,7 +56,22 @@ class CKernel:
         ranges: Ranges | None = None,
     ) -> Plan:
         """The call for arrays of these layouts, in the order of this mapping, and for these very ranges."""
-        return Plan(self.entry, self._function, self.sizes, lead, arrays, skip, ranges)
+        n = next(arrays[x.name].shape[-2] for x in self.entry.vectors if x.axes == "i")
+        return Plan(self.entry, self._for(n), self.sizes, lead, arrays, skip, ranges)
+
+    def _for(self, n: int) -> Any:
+        """The function for that many queries: with narrower vectors where few queries would leave half of a
+        wide one empty, and a CPU loses nothing by it. Such a function is compiled when it is first needed."""
+        lanes = self._lanes
+        if not self._narrow or n <= lanes // 4 or n > 3 * lanes // 2 or not 0 < n % lanes <= lanes // 2:
+            return self._function
+        if self._half is None:
+            try:
+                library = _open(self._source, self._tag, self._narrow, self._tools)
+                self._half = getattr(library, self.entry.name)
+            except CompilerError:  # of a compiler that cannot leave instructions out
+                self._half = self._function
+        return self._half
 
     def __call__(
         self,
@@ -71,6 +94,11 @@ class CKernel:
         """
         read = {x.name: arrays[x.name] for x in self.entry.arrays}
         return self.plan(lead, read, skip, ranges)(tuple(read.values()), parameters)
+
+
+def _forward(entry: Entry) -> bool:
+    """Whether a kernel has no outputs of keys."""
+    return "j" not in entry.output_axes
 
 
 def _open(source: str, tag: str, macros: tuple[str, ...], tools: compiler.Compiler) -> ctypes.CDLL:

@@ -49,12 +49,40 @@ def multiplies_pairs() -> bool:
     return chosen() == "avx512" and "avx512_bf16" in _flags()
 
 
+def narrower() -> str | None:
+    """The instruction set with half as many lanes that this CPU gets as much done with; None where it gets
+    less done, or where one is asked for: Zen 4 takes a vector of 512 bits in two halves."""
+    if os.environ.get(VARIABLE) or available()[0] != "avx512" or _model() != ZEN_4:
+        return None
+    return "avx2"
+
+
+def without() -> tuple[str, ...]:
+    """What the compiler is told besides `flags` for `narrower`."""
+    return _WITHOUT["avx2"]
+
+
 def flags() -> tuple[str, ...]:
     """Compiler flags of `chosen`."""
     if platform.machine().lower() in ("aarch64", "arm64"):
         return ("-mcpu=native",)
     isa = chosen()
     return ("-march=native", *(_WITHOUT.get(isa, ()) if isa != available()[0] else ()))
+
+
+ZEN_4 = ("AuthenticAMD", "25")
+"""Vendor and family, of CPUs with AVX-512."""
+
+
+@functools.cache
+def _model() -> tuple[str, str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+            lines = [line.partition(":") for line in f]
+    except OSError:
+        return "", ""
+    found = {name.strip(): value.strip() for name, _, value in reversed(lines)}
+    return found.get("vendor_id", ""), found.get("cpu family", "")
 
 
 @functools.cache

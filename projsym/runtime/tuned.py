@@ -21,8 +21,10 @@ def table_file() -> Path:
     return cache.user_cache() / "schedules.toml"
 
 
-def macros(entry: Entry, dtype: str, features: int) -> tuple[str, ...]:
-    """``-D`` flags of the tiles for vectors of at most `features` features; none where nothing was tuned."""
+def macros(entry: Entry, dtype: str, features: int, name: str | None = None) -> tuple[str, ...]:
+    """``-D`` flags of the tiles for vectors of at most `features` features; none where nothing was tuned.
+
+    name: the instruction set, by default the chosen one."""
     path = table_file()
     try:
         stamp = path.stat().st_mtime_ns
@@ -30,7 +32,7 @@ def macros(entry: Entry, dtype: str, features: int) -> tuple[str, ...]:
         return ()
     table = _load(path, stamp)
     way = "backward" if any(axes == "j" for axes in entry.output_axes) else "forward"
-    tiles = table.tiles.get((way, isa.chosen(), dtype)) if table else None
+    tiles = table.tiles.get((way, name or isa.chosen(), dtype)) if table else None
     if tiles is None:
         return ()
     return definitions(tiles.row(features))

@@ -91,3 +91,22 @@ def test_a_damaged_table_is_said_and_not_used() -> None:
     tuned.table_file().write_text("[forward.avx2.float32]\ntiles = 3\n")
     with pytest.warns(BackendWarning, match="the committed tiles are used: .*schedules.toml.*given 3"):
         assert tuned.macros(manifest.load()["project_dot"], "float32", 24) == ()
+
+
+def test_few_queries_get_narrower_vectors_where_these_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function for them is compiled when it is needed, and not for numbers that fill wide vectors."""
+    if isa.available()[0] != "avx512":
+        pytest.skip("this CPU has no wider vectors")
+    monkeypatch.setattr(isa, "_model", lambda: isa.ZEN_4)
+    kernel, (whole, *_) = outputs()
+    assert len(list(tmp_path.glob("*.so"))) == 1
+    made, status = kernel((1,), {"q": Q[:, :20], "k": K}, (0.2,))
+    assert status == 0 and len(list(tmp_path.glob("*.so"))) == 2
+    assert (np.abs(made[0] - whole[:, :20]) <= 2 * BOUND[:, :20]).all()
+    monkeypatch.setattr(isa, "_model", lambda: ("GenuineIntel", "6"))
+    assert isa.narrower() is None
+    monkeypatch.setattr(isa, "_model", lambda: isa.ZEN_4)
+    monkeypatch.setenv(isa.VARIABLE, "avx512")
+    assert isa.narrower() is None
