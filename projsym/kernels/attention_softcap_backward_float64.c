@@ -233,11 +233,19 @@ INLINE V EXP2_NEAR(V x) {
 }
 
 /* the inner product in double, in eight partial sums */
+typedef double DV __attribute__((vector_size(VECTOR_BYTES)));
+enum { WD = VECTOR_BYTES/sizeof(double) };
+typedef T DU __attribute__((vector_size(VECTOR_BYTES/sizeof(double)*sizeof(T)), aligned(sizeof(T)), may_alias));
+INLINE DV DOUBLES(const T *p) { return __builtin_convertvector(*(const DU *)p, DV); }
 INLINE double INNER(const T *a, const T *b, long n) {
-  double s[8] = {0}, rest = 0;
+  DV x[8/WD];
+  double s[8], rest = 0;
   long i = 0;
-  for (; i + 8 <= n; i += 8) UNROLL for (int l = 0; l < 8; l++) s[l] += (double)a[i + l]*(double)b[i + l];
+  UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] = (DV){0};
+  for (; i + 8 <= n; i += 8)
+    UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] += DOUBLES(a + i + l*WD)*DOUBLES(b + i + l*WD);
   for (; i < n; i++) rest += (double)a[i]*(double)b[i];
+  memcpy(s, x, sizeof s);
   return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
 }
 /* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
@@ -247,6 +255,32 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
+    const V a = x[i], b = x[i | s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
+#endif
+#endif
+/* lane l of the sum is the sum of the lanes of x[l] */
+#ifdef TRANSPOSE
+#define FOLD(s) UNROLL for (int i = 0; i < W; i += 2*s) { \
+    const V a = x[i], b = x[i + s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s) + __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+INLINE V SUMS_OF_LANES(V x[W]) { EACH_SWAP(FOLD) return x[0]; }
+#else
+INLINE V SUMS_OF_LANES(V x[W]) {
+  V s = {0};
+  for (int i = 0; i < W; i++) for (int l = 0; l < W; l++) s[i] += x[i][l];
+  return s;
+}
+#endif
 /* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
   V most = {0}, odd = {0};
@@ -264,17 +298,22 @@ INLINE double LARGEST(const T *x, long ld, long D, long rows) {
 }
 /* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0, doubt = 0;
-  for (long r = 0; r < rows; r++, x += ld) {
-    V s = {0};
-    T rest = 0;
-    int a = 0;
-    for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
-    for (; a < D; a++) rest += x[a]*x[a];
-    for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most), doubt += rest - rest;
+  V most = {0}, odd = {0};
+  double largest = 0, doubt = 0;
+  for (long r = 0; r < rows; r += W) {
+    V s[W], rest = {0};
+    for (int i = 0; i < (int)W; i++) {
+      const T *row = x + LEAST(r + i, rows - 1)*ld;
+      int a = 0;
+      s[i] = (V){0};
+      for (; a + (int)W <= D; a += W) { V y = LOADU(row + a); s[i] = FMA(y, y, s[i]); }
+      for (; a < D; a++) rest[i] += row[a]*row[a];
+    }
+    const V squares = SUMS_OF_LANES(s) + rest;
+    most = MAX(squares, most), odd += squares - squares;
   }
-  return sqrt(most + D*(double)NORMAL) + doubt;
+  for (int l = 0; l < (int)W; l++) largest = SMAX(most[l], largest), doubt += odd[l];
+  return sqrt(largest + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
@@ -290,32 +329,33 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
   }
 }
 /* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
-   block of keys is summed on its own and added once, which is what the error bound counts */
+   block of keys is summed on its own and added once, which is what the error bound counts; the `first` one
+   takes the place of what there was */
 INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
-                          const int B, long keys) {
+                          const int B, long keys, const int first) {
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, weights, 1, B, values, P, keys);
   UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+    STORE(sums + r*P + c*W, first ? acc[r*C + c] : LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
 /* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
    full is computed as half a tile */
 INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                           long rows, long keys) {
+                           long rows, long keys, const int first) {
   long r = 0;
   for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
-    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
-  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys, first);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys, first);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
-                     long keys) {
+                     long keys, const int first) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
   int c = 0;
   for (; c < (chunks - 1)*wide; c += wide)
-    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
-  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
 }
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
@@ -344,18 +384,6 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
   }
   memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
 }
-/* x[i][l] = x[l][i] */
-#ifdef __has_builtin
-#if __has_builtin(__builtin_shufflevector)
-#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
-    const V a = x[i], b = x[i | s]; \
-    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
-    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
-  }
-#define TRANSPOSE SHUFFLE
-INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
-#endif
-#endif
 /* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
 INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {
   for (long r = 0; r < rows; r += W) {
@@ -466,6 +494,12 @@ INLINE double LANES(const T *p) {
 #define SHORT (1L << 17)  /* bytes of the keys of a head, asked for ahead: well below a second-level cache */
 /* rows still to be asked for: `each` with a tile of keys */
 typedef struct { const char *at; long rows, each, step, bytes; } ahead;
+/* `rows` rows of `bytes` for so many tiles; of rows that follow one another, one piece with a tile */
+INLINE ahead ROWS_AHEAD(const void *at, long rows, long step, long bytes, long tiles) {
+  if (step != bytes) return (ahead){at, rows, (rows + tiles - 1)/tiles, step, bytes};
+  const long piece = MOST(1, (rows*bytes + tiles*LINE - 1)/(tiles*LINE))*LINE;
+  return (ahead){at, (rows*bytes + piece - 1)/piece, 1, piece, piece};
+}
 INLINE void ASK(ahead *x) {
   for (long r = 0; r < x->each && x->rows > 0; r++, x->rows--, x->at += x->step)
     for (long b = 0; b < x->bytes; b += LINE) __builtin_prefetch(x->at + b);
@@ -788,7 +822,7 @@ static void attention_softcap_backward_rows(const attention_softcap_backward_arg
         QUERY_TILES(attention_softcap_backward_pairs1_half, a, w, vec_v, h, j0, nk, from, MOST(0, LEAST(from,
           nk - HALF_TILE)))
     }
-    CONTRACT(w->sum_s0, w->pair0, vec_k, P_d, BLOCK_i, nq, nk);
+    CONTRACT(w->sum_s0, w->pair0, vec_k, P_d, BLOCK_i, nq, nk, 0);
     GATHER(keys + (0) + (j0 - begin)*P_d, w->pair0, all_q, lda_q, P_d, BLOCK_i, nq, nk);
     GATHER(keys + (a->span*P_d) + (j0 - begin)*P_dv, w->pair1, all_g, lda_g, P_dv, BLOCK_i, nq, nk);
   }
@@ -839,20 +873,20 @@ static void attention_softcap_backward_ahead(const attention_softcap_backward_ar
   const long g = h + last, i = last ? 0 : i0 + BLOCK_i;
   if (g < H) {
     const long rows = LEAST(a->n, i + BLOCK_i) - i;
-    w->next[0] = (ahead){(const char *)(a->in_g + a->at_g[g] + i*a->ld_g), rows, (rows + tiles - 1)/tiles,
-        a->ld_g*sizeof *a->in_g, D_dv*sizeof *a->in_g};
+    w->next[0] = ROWS_AHEAD(a->in_g + a->at_g[g] + i*a->ld_g, rows, a->ld_g*sizeof *a->in_g, D_dv*sizeof
+        *a->in_g, tiles);
   }
   else w->next[0].rows = 0;
   if (g < H) {
     const long rows = LEAST(a->n, i + BLOCK_i) - i;
-    w->next[1] = (ahead){(const char *)(a->in_out + a->at_out[g] + i*a->ld_out), rows, (rows + tiles -
-        1)/tiles, a->ld_out*sizeof *a->in_out, D_dv*sizeof *a->in_out};
+    w->next[1] = ROWS_AHEAD(a->in_out + a->at_out[g] + i*a->ld_out, rows, a->ld_out*sizeof *a->in_out,
+        D_dv*sizeof *a->in_out, tiles);
   }
   else w->next[1].rows = 0;
   if (g < H) {
     const long rows = LEAST(a->n, i + BLOCK_i) - i;
-    w->next[2] = (ahead){(const char *)(a->in_q + a->at_q[g] + i*a->ld_q), rows, (rows + tiles - 1)/tiles,
-        a->ld_q*sizeof *a->in_q, D_d*sizeof *a->in_q};
+    w->next[2] = ROWS_AHEAD(a->in_q + a->at_q[g] + i*a->ld_q, rows, a->ld_q*sizeof *a->in_q, D_d*sizeof
+        *a->in_q, tiles);
   }
   else w->next[2].rows = 0;
   const long block = i0/BLOCK_i, blocks = (a->n + BLOCK_i - 1)/BLOCK_i;
@@ -860,14 +894,14 @@ static void attention_softcap_backward_ahead(const attention_softcap_backward_ar
   const int some = h + 1 < H && a->m*(long)(D_d*sizeof *a->in_k + D_dv*sizeof *a->in_v) <= SHORT;
   if (some) {
     const long rows = end - first;
-    w->next[3] = (ahead){(const char *)(a->in_k + a->at_k[h + 1] + first*a->ld_k), rows, (rows + tiles -
-        1)/tiles, a->ld_k*sizeof *a->in_k, D_d*sizeof *a->in_k};
+    w->next[3] = ROWS_AHEAD(a->in_k + a->at_k[h + 1] + first*a->ld_k, rows, a->ld_k*sizeof *a->in_k,
+        D_d*sizeof *a->in_k, tiles);
   }
   else w->next[3].rows = 0;
   if (some) {
     const long rows = end - first;
-    w->next[4] = (ahead){(const char *)(a->in_v + a->at_v[h + 1] + first*a->ld_v), rows, (rows + tiles -
-        1)/tiles, a->ld_v*sizeof *a->in_v, D_dv*sizeof *a->in_v};
+    w->next[4] = ROWS_AHEAD(a->in_v + a->at_v[h + 1] + first*a->ld_v, rows, a->ld_v*sizeof *a->in_v,
+        D_dv*sizeof *a->in_v, tiles);
   }
   else w->next[4].rows = 0;
 }

@@ -223,11 +223,19 @@ INLINE V EXP2_NEAR(V x) {
 }
 
 /* the inner product in double, in eight partial sums */
+typedef double DV __attribute__((vector_size(VECTOR_BYTES)));
+enum { WD = VECTOR_BYTES/sizeof(double) };
+typedef T DU __attribute__((vector_size(VECTOR_BYTES/sizeof(double)*sizeof(T)), aligned(sizeof(T)), may_alias));
+INLINE DV DOUBLES(const T *p) { return __builtin_convertvector(*(const DU *)p, DV); }
 INLINE double INNER(const T *a, const T *b, long n) {
-  double s[8] = {0}, rest = 0;
+  DV x[8/WD];
+  double s[8], rest = 0;
   long i = 0;
-  for (; i + 8 <= n; i += 8) UNROLL for (int l = 0; l < 8; l++) s[l] += (double)a[i + l]*(double)b[i + l];
+  UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] = (DV){0};
+  for (; i + 8 <= n; i += 8)
+    UNROLL for (int l = 0; l < 8/(int)WD; l++) x[l] += DOUBLES(a + i + l*WD)*DOUBLES(b + i + l*WD);
   for (; i < n; i++) rest += (double)a[i]*(double)b[i];
+  memcpy(s, x, sizeof s);
   return rest + (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])));
 }
 /* a/b, and 0 for an empty sum b: a row without keys is the unit of the merge monoid */
@@ -237,6 +245,32 @@ INLINE long MOST(long a, long b) { return a > b ? a : b; }
 INLINE long LEAST(long a, long b) { return a < b ? a : b; }
 INLINE double SMIN(double a, double b) { return a < b ? a : b; }
 
+/* x[i][l] = x[l][i] */
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
+    const V a = x[i], b = x[i | s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
+    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+#define TRANSPOSE SHUFFLE
+INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
+#endif
+#endif
+/* lane l of the sum is the sum of the lanes of x[l] */
+#ifdef TRANSPOSE
+#define FOLD(s) UNROLL for (int i = 0; i < W; i += 2*s) { \
+    const V a = x[i], b = x[i + s]; \
+    x[i] = __builtin_shufflevector(a, b, LOW_##s) + __builtin_shufflevector(a, b, HIGH_##s); \
+  }
+INLINE V SUMS_OF_LANES(V x[W]) { EACH_SWAP(FOLD) return x[0]; }
+#else
+INLINE V SUMS_OF_LANES(V x[W]) {
+  V s = {0};
+  for (int i = 0; i < W; i++) for (int l = 0; l < W; l++) s[i] += x[i][l];
+  return s;
+}
+#endif
 /* the largest magnitude in rows of D numbers; NaN where one is not finite */
 INLINE double LARGEST(const T *x, long ld, long D, long rows) {
   V most = {0}, odd = {0};
@@ -254,17 +288,22 @@ INLINE double LARGEST(const T *x, long ld, long D, long rows) {
 }
 /* at least the largest norm of rows of D numbers, but for rounding; NaN where a square is not finite */
 INLINE double LARGEST_NORM(const T *x, long ld, const int D, long rows) {
-  double most = 0, doubt = 0;
-  for (long r = 0; r < rows; r++, x += ld) {
-    V s = {0};
-    T rest = 0;
-    int a = 0;
-    for (; a + (int)W <= D; a += W) { V y = LOADU(x + a); s = FMA(y, y, s); }
-    for (; a < D; a++) rest += x[a]*x[a];
-    for (int l = 0; l < W; l++) rest += s[l];
-    most = SMAX(rest, most), doubt += rest - rest;
+  V most = {0}, odd = {0};
+  double largest = 0, doubt = 0;
+  for (long r = 0; r < rows; r += W) {
+    V s[W], rest = {0};
+    for (int i = 0; i < (int)W; i++) {
+      const T *row = x + LEAST(r + i, rows - 1)*ld;
+      int a = 0;
+      s[i] = (V){0};
+      for (; a + (int)W <= D; a += W) { V y = LOADU(row + a); s[i] = FMA(y, y, s[i]); }
+      for (; a < D; a++) rest[i] += row[a]*row[a];
+    }
+    const V squares = SUMS_OF_LANES(s) + rest;
+    most = MAX(squares, most), odd += squares - squares;
   }
-  return sqrt(most + D*(double)NORMAL) + doubt;
+  for (int l = 0; l < (int)W; l++) largest = SMAX(most[l], largest), doubt += odd[l];
+  return sqrt(largest + D*(double)NORMAL) + doubt;
 }
 
 /* acc[r][c] += sum over t < n of left[r*lr + t*lt] * right[t*rt + c*W + lane], R by C vectors in registers */
@@ -280,32 +319,33 @@ INLINE void OUTER(const int R, const int C, V *restrict acc, const T *left, long
   }
 }
 /* sums[row][feature] += weights[key][row] * values[key][feature], for R rows and C vectors of features; a
-   block of keys is summed on its own and added once, which is what the error bound counts */
+   block of keys is summed on its own and added once, which is what the error bound counts; the `first` one
+   takes the place of what there was */
 INLINE void CONTRACT_TILE(const int R, const int C, T *sums, const T *weights, const T *values, const int P,
-                          const int B, long keys) {
+                          const int B, long keys, const int first) {
   V acc[32];
   UNROLL for (int x = 0; x < R*C; x++) acc[x] = (V){0};
   OUTER(R, C, acc, weights, 1, B, values, P, keys);
   UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++)
-    STORE(sums + r*P + c*W, LOAD(sums + r*P + c*W) + acc[r*C + c]);
+    STORE(sums + r*P + c*W, first ? acc[r*C + c] : LOAD(sums + r*P + c*W) + acc[r*C + c]);
 }
 /* one chunk of features stays in the first-level cache while all rows pass; a last tile that is at most half
    full is computed as half a tile */
 INLINE void CONTRACT_CHUNK(const int C, T *sums, const T *weights, const T *values, const int P, const int B,
-                           long rows, long keys) {
+                           long rows, long keys, const int first) {
   long r = 0;
   for (; r + TILE_ROWS/2 < rows; r += TILE_ROWS)
-    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys);
-  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys);
+    CONTRACT_TILE(TILE_ROWS, C, sums + r*P, weights + r, values, P, B, keys, first);
+  if (r < rows) CONTRACT_TILE(TILE_ROWS/2, C, sums + r*P, weights + r, values, P, B, keys, first);
 }
 INLINE void CONTRACT(T *sums, const T *weights, const T *values, const int P, const int B, long rows,
-                     long keys) {
+                     long keys, const int first) {
   const int vectors = P/W, chunks = (vectors + TILE_FEATURES - 1)/TILE_FEATURES;
   const int wide = (vectors + chunks - 1)/chunks, last = vectors - wide*(chunks - 1);
   int c = 0;
   for (; c < (chunks - 1)*wide; c += wide)
-    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys);
-  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys);
+    CONTRACT_CHUNK(wide, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
+  CONTRACT_CHUNK(last, sums + c*W, weights, values + c*W, P, B, rows, keys, first);
 }
 #define HALF_TILE ((TILE_KEYS + 1)/2)
 /* a register tile as a function of its own: inlined, constants of what follows its inner product could stay
@@ -334,18 +374,6 @@ INLINE void STAGE(T *to, const T *from, long ld, const int D, const int P, long 
   }
   memset(to + rows*P, 0, (all - rows)*P*sizeof(T));
 }
-/* x[i][l] = x[l][i] */
-#ifdef __has_builtin
-#if __has_builtin(__builtin_shufflevector)
-#define SWAP(s) UNROLL for (int i = 0; i < W; i++) if (!(i & s)) { \
-    const V a = x[i], b = x[i | s]; \
-    x[i] = __builtin_shufflevector(a, b, LOW_##s); \
-    x[i | s] = __builtin_shufflevector(a, b, HIGH_##s); \
-  }
-#define TRANSPOSE SHUFFLE
-INLINE void SHUFFLE(V x[W]) { EACH_SWAP(SWAP) }
-#endif
-#endif
 /* queries as columns of B: to[feature][query] = scale*from[query][feature], absent queries 0 */
 INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long rows, T scale) {
   for (long r = 0; r < rows; r += W) {
@@ -541,12 +569,15 @@ INLINE void layer_folded_pairs2(const layer_folded_args *a, layer_folded_work *w
   STORE(w->row_s0 + v*W, LOAD(w->row_s0 + v*W) + part_s0);
 }
 
+static void layer_folded_rows_clear(layer_folded_work *w, long nq) {
+  memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
+  (void)w, (void)nq;
+}
 ONCE void layer_folded_rows_enter(const layer_folded_args *a, layer_folded_work *w, long h, long i0) {
   const long nq = a->n - i0 < BLOCK_i ? a->n - i0 : BLOCK_i;
   const T *vec_q = a->in_q + a->at_q[h] + i0*a->ld_q;
   (void)vec_q;
   memset(w->row_s0, 0, sizeof w->row_s0);
-  memset(w->sum_s1, 0, nq + TILE_ROWS < BLOCK_i ? (nq + TILE_ROWS)*P_d*sizeof(T) : sizeof w->sum_s1);
   for (long r = 0; r < BLOCK_i; r++) w->row_m[r] = LOWEST;
 }
 ONCE void layer_folded_rows_sweep(const layer_folded_args *a, layer_folded_work *w, long h, long i0, long
@@ -557,6 +588,7 @@ ONCE void layer_folded_rows_sweep(const layer_folded_args *a, layer_folded_work 
   const long nv = (nq + W - 1)/W, share = SHARE(nv, TILE_QUERY_VECTORS);
   PACK(w->pack_q_x, vec_q, a->ld_q, D_d, BLOCK_i, nq, (T)a->par_c0);
   const long first = begin;
+  if (first >= end) layer_folded_rows_clear(w, nq);
   for (long j0 = first; j0 < end; j0 += BLOCK_j) {
     const long nk = LEAST(end - j0, BLOCK_j);
     const T *vec_x = a->in_x + a->at_x[h] + j0*a->ld_x;
@@ -587,7 +619,7 @@ ONCE void layer_folded_rows_sweep(const layer_folded_args *a, layer_folded_work 
       }
     }
     for (long v = 0; v < nv; v++) layer_folded_pairs2(a, w, h, j0, nk, v);
-    CONTRACT(w->sum_s1, w->pair0, vec_x, P_d, BLOCK_i, nq, nk);
+    CONTRACT(w->sum_s1, w->pair0, vec_x, P_d, BLOCK_i, nq, nk, j0 == first);
   }
 }
 ONCE long layer_folded_rows_leave(const layer_folded_args *a, layer_folded_work *w, long h, long i0) {
