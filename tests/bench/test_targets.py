@@ -54,7 +54,7 @@ def test_causal(targets: ModuleType) -> None:
     assert line == f"| causal | {kernel} 1×2048×2048×64 | 1 | 81% | 80% | torch | 1.30 (1.30) | 1.25 | met |"
     others = [row(kernel, shape, "jax on 2 threads", 0.9), row(kernel, shape, "x", 1.2)]
     [line] = table(targets, [good[1], *others])
-    assert line.endswith("| x | 1.20 (1.20) | 1.25 | short: peak, ratio |")
+    assert line.endswith("| x | 1.20 (1.20) | 1.25 | short: peak, ratio (52%) |")
     [line] = table(targets, [row(kernel, shape, "x", 2.0) | {"verdict": "refused: x", "ratio_min": None}])
     assert "| refused |" in line
 
@@ -70,7 +70,7 @@ def test_the_kernel_in_numpy(targets: ModuleType) -> None:
     lines = table(targets, rows)
     assert [(x.split(" | ")[0][2:], x.split(" | ")[-1]) for x in lines] == [
         ("over NumPy, on 1 thread", "met |"),
-        ("over PyTorch as installed", "short: ratio |"),
+        ("over PyTorch as installed", "short: ratio (54%) |"),
         ("over PyTorch as installed", "met |"),
     ]
     assert targets.memory({"rows": rows}) == ["- 1×4096×4096×64: 1.00 MB, 1/67.0 of 67.00 MB: met"]
