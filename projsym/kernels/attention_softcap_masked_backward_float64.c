@@ -18,7 +18,7 @@
  *   for h, parallel:
  *     for j:
  *       t0[j] = key_bias*log2e
- *     for i in blocks of 96:
+ *     for i in blocks of 48:
  *       g_out[i] = <g, out>
  *       r0[i] = -log2e*lse
  *       r1[i] = g_lse - g_out
@@ -45,7 +45,7 @@
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   keys in blocks of 48                         [IV.1]
- *   queries in blocks of 96                      [independence of rows]
+ *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads in parallel                            [independence of rows]
  */
@@ -417,7 +417,7 @@ INLINE V TANH2(V x) { return SET1((T)1) - SET1((T)2)/(SET1((T)1) + EXP2_SMALL(MI
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
 #define P_dv ((D_dv + (int)W - 1)/(int)W*(int)W)
 #ifndef BLOCK_i
-#define BLOCK_i 96
+#define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
 #define BLOCK_j (48)

@@ -18,7 +18,7 @@
  *       t1[j] = sigma**(-2)
  *       t2[j] = -k_k*log2e/(2*sigma**2)
  *       t3[j] = sigma**(-3)
- *     for i in blocks of 96:
+ *     for i in blocks of 48:
  *       g_out[i] = <g, out>
  *       q_q[i] = <q, q>
  *       r0[i] = -log2e*lse
@@ -46,7 +46,7 @@
  *   row, key and parameter factors hoisted       [distributivity]
  *   keys of a row in a range of its own          [I.10m, I.10w, I.10b]
  *   keys in blocks of 48                         [IV.1]
- *   queries in blocks of 96                      [independence of rows]
+ *   queries in blocks of 48                      [independence of rows]
  *   register tiles                               [Fubini]
  *   heads in parallel                            [independence of rows]
  */
@@ -405,7 +405,7 @@ INLINE void PACK(T *to, const T *from, long ld, const int D, const int B, long r
 #endif
 #define P_d ((D_d + (int)W - 1)/(int)W*(int)W)
 #ifndef BLOCK_i
-#define BLOCK_i 96
+#define BLOCK_i 48
 #endif
 #ifndef BLOCK_j
 #define BLOCK_j (48)
