@@ -4,7 +4,7 @@
 
 Writes `bench.json`, `bench.md` and figures as `projsym bench --full --out` does, the table of `targets.py` as
 `targets.md`, and what every other script here prints as `NAME.txt`, under the date, the machine and the
-versions. By default the folder is `benchmarks/DATE-MACHINE`.
+versions. By default the folder is `benchmarks/DATE-MACHINE-INSTRUCTIONS`.
 Nothing else should run meanwhile; stops at the first script that fails.
 """
 
@@ -39,8 +39,9 @@ def header() -> str:
 
 
 def folder() -> Path:
-    """`DATE-MACHINE` beside this file."""
-    machine = re.sub(r"[^a-z0-9]+", "-", environment()["cpu"].lower()).strip("-")
+    """`DATE-MACHINE-INSTRUCTIONS` beside this file: machines of unlike instructions may have one name."""
+    e = environment()
+    machine = re.sub(r"[^a-z0-9]+", "-", f"{e['cpu']} {e['instructions']}".lower()).strip("-")
     return HERE / f"{datetime.date.today().isoformat()}-{machine}"
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="by default benchmarks/DATE-MACHINE")
+    parser.add_argument("--out", type=Path, help="by default benchmarks/DATE-MACHINE-INSTRUCTIONS")
     parser.add_argument("--only", nargs="+", choices=[BENCH, *SCRIPTS], default=[BENCH, *SCRIPTS])
     chosen = parser.parse_args()
     out: Path = chosen.out or folder()
