@@ -121,7 +121,10 @@ def test_views_give_the_same_bits_as_copies() -> None:
 def test_transposed_matrices_are_read_in_place(
     heads: int, d: int, width: int, out: int, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Maps as PyTorch stores them, (outputs, inputs), give the same bits; so do those that must be copied."""
+    """Maps as PyTorch stores them, (outputs, inputs), give the same bits; so do those that must be copied.
+
+    In NumPy a product may be summed in another order where a factor is transposed.
+    """
     rng = np.random.default_rng(8)
     weights = tied(rng, width, d, out, heads, "float32")
     x = rng.standard_normal((3, 20, width)).astype("float32")
@@ -129,6 +132,7 @@ def test_transposed_matrices_are_read_in_place(
     turned = {n: np.ascontiguousarray(getattr(weights, n).mT).mT for n in names}
     apart = {n: np.repeat(np.repeat(getattr(weights, n), 2, 1), 2, 2)[:, ::2, ::2] for n in names}
     want = layer(x, weights, backend=backend)
+    bound = layer_bound(x, weights, exp_error=exp_error(backend, "float32")).out
     for given, copied in ((turned, 0), (apart, 3)):
         seen: list[np.ndarray] = []
         real = layer_kernel._matrices
@@ -139,8 +143,11 @@ def test_transposed_matrices_are_read_in_place(
             return made
 
         monkeypatch.setattr(layer_kernel, "_matrices", spy)
-        np.testing.assert_array_equal(layer(x, replace(weights, **given), backend=backend), want)
+        found = layer(x, replace(weights, **given), backend=backend)
         monkeypatch.undo()
+        if backend == "c":
+            np.testing.assert_array_equal(found, want)
+        assert (np.abs(found - want) <= 2 * bound).all()
         # A stride of two is none along an axis of length one.
         assert len(seen) <= copied and (min(d, width, out) == 1 or len(seen) == copied * (backend == "c"))
 
