@@ -63,8 +63,8 @@ typedef long long I;
 #ifndef TILE_KEYS
 #define TILE_QUERY_VECTORS 3
 #define TILE_KEYS 8
-#define TILE_ROWS 6
-#define TILE_FEATURES 4
+#define TILE_ROWS 12
+#define TILE_FEATURES 1
 #endif
 #define FMA(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define MAX(a, b) _mm512_max_pd(a, b)
