@@ -170,7 +170,7 @@ def main() -> None:
     products = 2 * count * n * width**2
     pairs = 2 * count * n * n * width
     flops = {"folded": 2 * products + 2 * pairs, "tied": 3 * products + 2 * pairs}
-    peak = fma_peak("float32", given.threads)
+    peak = given.threads * fma_peak("float32")
     rows = []
     print(
         f"\n{count} x {n} tokens, width {width}, {given.threads} threads, FMA peak {peak / 1e9:.0f} Gflop/s"

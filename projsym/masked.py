@@ -183,8 +183,8 @@ def choose(name: str, arrays: dict[str, Array], mask: Mask) -> tuple[str, dict[s
     return f"{name}_masked", arrays | {"attn_mask": pairs, "key_bias": none if bias is None else bias}
 
 
-_REMEMBERED = 512
-"""Queries at most of a call that is prepared once: more take longer than to prepare it, and keep memory."""
+_REMEMBERED = 2048
+"""Queries at most of a call that is prepared once: more take far longer than to prepare it, and keep memory."""
 
 
 def remembered(
