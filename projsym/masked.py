@@ -184,7 +184,7 @@ def choose(name: str, arrays: dict[str, Array], mask: Mask) -> tuple[str, dict[s
 
 
 _REMEMBERED = 2048
-"""Queries at most of a call that is prepared once: more take far longer than to prepare it, and keep memory."""
+"""Queries at most of a call that is prepared once: more take far longer than that, and keep memory."""
 
 
 def remembered(
