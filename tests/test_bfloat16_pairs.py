@@ -132,14 +132,20 @@ _ADD = """
 void add_pairs(const T *a, const T *b, T *c, long n) {
   for (long l = 0; l < n; l += W) *(VU *)(c + l) = ADD_PAIRS(LOADU(a + l), LOADU(b + l), LOADU(c + l));
 }
+void narrow(T *x, long n) {
+  for (long l = 0; l < n; l += W) *(VU *)(x + l) = NARROWED(LOADU(x + l));
+}
 """
+
+
+def library() -> ctypes.CDLL:
+    text = (KERNELS / "project_dot_bfloat16.c").read_text() + _ADD
+    return ctypes.CDLL(str(compiled(text, "pairs", ("-DPAIRED", "-DD_d=16"), find())))
 
 
 def add_pairs() -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """The instruction, or what stands in for it, lane by lane."""
-    text = (KERNELS / "project_dot_bfloat16.c").read_text() + _ADD
-    path = compiled(text, "pairs", ("-DPAIRED", "-DD_d=16"), find())
-    function = ctypes.CDLL(str(path)).add_pairs
+    function = library().add_pairs
 
     def run(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         c = c.copy()
@@ -163,3 +169,16 @@ def test_two_products_and_a_sum_take_two_roundings() -> None:
     size = np.abs(c) + np.abs(exact).sum(-1)
     assert (np.abs(got - want) <= (2 * u + u * u) * size).all()
     assert (got[1::2] != 0).all() and len(np.unique(got)) > n / 2
+
+
+def test_weights_are_rounded_to_the_nearest() -> None:
+    rng = np.random.default_rng(6)
+    x = np.abs(rng.standard_normal(1 << 14) * 2.0 ** rng.integers(-28, 28, 1 << 14)).astype(np.float32)
+    x[:3] = 0, np.inf, np.nan
+    given = x.copy()
+    library().narrow(ctypes.c_void_p(x.ctypes.data), ctypes.c_long(len(x)))
+    nearest = given.astype(BF16).astype(np.float32)
+    assert not (x.view(np.uint32) & 0xFFFF).any() and np.isnan(x[2])
+    tie = given.view(np.uint32) & 0xFFFF == 0x8000
+    assert np.array_equal(x[~tie], nearest[~tie], equal_nan=True)
+    assert (np.abs(x[3:] - given[3:]) <= 2.0**-8 * given[3:]).all()
