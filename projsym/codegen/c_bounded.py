@@ -18,8 +18,7 @@ import sympy as sp
 
 from projsym.codegen.c_names import Names
 from projsym.codegen.c_text import Text
-from projsym.codegen.pass_bounded import exponents, inner_products, magnitude
-from projsym.codegen.program import Dot, symbol
+from projsym.codegen.pass_bounded import exponents, inner_products, query_and_key, reach
 from projsym.codegen.scalar_c import scalar
 
 REACH = {"float32": 28, "float64": 56}
@@ -40,17 +39,13 @@ class Bounded:
         self.exponents, self.dots = exponents(program), inner_products(program)
         symbols = sorted({s for e in self.exponents for s in e.free_symbols}, key=str)
         self.scalars = [s for s in symbols if self.plan.axes[s] == "j"]
-        self.keys = list(dict.fromkeys(self._vectors(d)[1] for d in self.dots.values()))
+        self.keys = list(dict.fromkeys(query_and_key(d, self.plan.vectors)[1] for d in self.dots.values()))
         self.values = [s.vector for s in names.sums.values() if s.vector]
         self.entries = [
             *(f"norm_{k}" for k in self.keys),
             *(f"most_{s}" for s in self.scalars),
             *(f"value_{v}" for v in dict.fromkeys(self.values)),
         ]
-
-    def _vectors(self, dot: Dot) -> tuple[str, str]:
-        a, b = sorted((dot.left, dot.right), key=lambda x: self.plan.vectors[x].axes)
-        return a, b
 
     def measure(self) -> None:
         """In the driver, in a parallel region: the magnitudes of every head, unless threads do it."""
@@ -85,7 +80,7 @@ class Bounded:
             for n, entry in enumerate(self.entries):
                 t(f"const double {entry} = a->most[h*{len(self.entries)} + {n}];")
             norm = self.names.reader("LARGEST_NORM")
-            rows = dict.fromkeys(self._vectors(d)[0] for d in self.dots.values())
+            rows = dict.fromkeys(query_and_key(d, self.plan.vectors)[0] for d in self.dots.values())
             for q in rows:
                 t(
                     f"const double norm_{q} = {norm}(a->in_{q} + a->at_{q}[h] + i0*a->ld_{q}, "
@@ -101,13 +96,5 @@ class Bounded:
 
     def _reach(self, e: sp.Expr) -> str:
         """The C of an upper bound of an exponent's magnitude."""
-        most = {}
-        for s in e.free_symbols:
-            if s in self.dots:
-                q, k = self._vectors(self.dots[s])
-                scale = sp.Abs(self.dots[s].scale)
-                most[s] = scale * symbol(f"norm_{q}") * symbol(f"norm_{k}")
-            else:
-                most[s] = symbol(f"most_{s}") if s in self.scalars else sp.Abs(s)
-        bound = magnitude(e, most)
+        bound = reach(e, self.dots, self.plan.vectors, self.scalars, "norm_", "most_")
         return scalar(bound, lambda s: str(s) if s not in self.plan.axes else self.names.row_symbol(s))

@@ -13,9 +13,9 @@ import sympy as sp
 from projsym.codegen.c_bounded import REACH, VALUES
 from projsym.codegen.numpy_infix import Names, plain
 from projsym.codegen.numpy_writer import Writer
-from projsym.codegen.pass_bounded import exponents, inner_products, magnitude
+from projsym.codegen.pass_bounded import exponents, inner_products, query_and_key, reach
 from projsym.codegen.pass_tree import pair_loop
-from projsym.codegen.program import Dot, Loop, Node, Output, Program, Sum, symbol
+from projsym.codegen.program import Loop, Node, Output, Program, Sum
 
 FEWEST = 64  # queries that share the work of finding the norms of the keys
 _SUBSCRIPTS = {"i": "hia,hia->hi", "j": "hja,hja->hj"}
@@ -35,14 +35,10 @@ class Bounded:
         self.w, self.exponents, self.dots = writer, exponents(free), inner_products(free)
         symbols = sorted({s for e in self.exponents for s in e.free_symbols}, key=str)
         self.scalars = [s for s in symbols if writer.axes[s] == "j"]
-        pairs = [self._vectors(d) for d in self.dots.values()]
+        pairs = [query_and_key(d, writer.vectors) for d in self.dots.values()]
         self.rows = list(dict.fromkeys(q for q, _ in pairs))
         self.keys = list(dict.fromkeys(k for _, k in pairs))
         self.values = sorted({s.vector for s in writer.sums.values() if s.vector})
-
-    def _vectors(self, dot: Dot) -> tuple[str, str]:
-        q, k = sorted((dot.left, dot.right), key=lambda x: self.w.vectors[x].axes)
-        return q, k
 
     def measure(self, ranged: bool) -> None:
         """Before a loop over queries: the magnitudes of the keys of these heads."""
@@ -82,15 +78,8 @@ class Bounded:
 
     def _reach(self, e: sp.Expr) -> str:
         """The text of an upper bound of an exponent's magnitude, in double."""
-        most = {}
-        for s in e.free_symbols:
-            if s in self.dots:
-                q, k = self._vectors(self.dots[s])
-                scale = sp.Abs(self.dots[s].scale)
-                most[s] = scale * symbol(f"_norm_{q}") * symbol(f"_norm_{k}")
-            else:
-                most[s] = symbol(f"_size_{s}") if s in self.scalars else sp.Abs(s)
-        return plain(magnitude(e, most), Names(str))
+        bound = reach(e, self.dots, self.w.vectors, self.scalars, "_norm_", "_size_")
+        return plain(bound, Names(str))
 
 
 def _shared(program: Program) -> list[object]:

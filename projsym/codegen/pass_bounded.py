@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import sympy as sp
 
 from projsym.codegen.pass_tree import pair_loop
-from projsym.codegen.program import Dot, Let, Loop, Program, RunningMax, Sum, exp2, narrowed, tanh2
+from projsym.codegen.program import (
+    Dot,
+    Input,
+    Let,
+    Loop,
+    Program,
+    RunningMax,
+    Sum,
+    exp2,
+    narrowed,
+    symbol,
+    tanh2,
+)
 
 
 def bounded(program: Program) -> Program:
@@ -63,3 +77,31 @@ def inner_products(program: Program) -> dict[sp.Symbol, Dot]:
     """The inner products over pairs, by name."""
     loop: Loop = pair_loop(program)
     return {node.name: node for node in loop.body if isinstance(node, Dot) and node.axes == "ij"}
+
+
+def query_and_key(dot: Dot, vectors: Mapping[str, Input]) -> tuple[str, str]:
+    """The vectors of an inner product over pairs, that of the query first."""
+    q, k = sorted((dot.left, dot.right), key=lambda x: vectors[x].axes)
+    return q, k
+
+
+def reach(
+    e: sp.Expr,
+    dots: Mapping[sp.Symbol, Dot],
+    vectors: Mapping[str, Input],
+    scalars: Collection[sp.Symbol],
+    norm: str,
+    size: str,
+) -> sp.Expr:
+    """An upper bound of the magnitude of an exponent [IV.2a].
+
+    norm, size: how the names of a vector's largest norm and of a key scalar's largest magnitude begin.
+    """
+    most: dict[sp.Symbol, sp.Expr] = {}
+    for s in e.free_symbols:
+        if s in dots:
+            q, k = query_and_key(dots[s], vectors)
+            most[s] = sp.Abs(dots[s].scale) * symbol(f"{norm}{q}") * symbol(f"{norm}{k}")
+        else:
+            most[s] = symbol(f"{size}{s}") if s in scalars else sp.Abs(s)
+    return magnitude(e, most)
